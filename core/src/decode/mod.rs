@@ -1,0 +1,1 @@
+//! Bytes → nouns. Pure, never panics, fuzzed.

@@ -1,0 +1,153 @@
+//! Station 5: put whole, adjacent transactions together into one target transaction.
+//!
+//! Group commit is adaptive. While the target is idle a transaction goes out at once; while it is busy
+//! the batch fills until it is full or too old. So a slow trickle is fast and a flood is efficient.
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::footprint::Footprint;
+use crate::model::catalog::Catalog;
+use crate::model::mutation::{ApplyBatch, Mutation, OrderedTx, Piece, TxEnd};
+use crate::model::position::{Position, TxSeq};
+use crate::model::time::MonoTime;
+
+/// The open batch.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    rows_max: usize,
+    txs_max: usize,
+    age_max: Duration,
+    // Position of the last transaction that has left this station.
+    after: Option<Position>,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    opened: MonoTime,
+    txs: usize,
+    bytes: usize,
+    rows: BTreeSet<u64>,
+    footprint: Footprint,
+    batch: ApplyBatch,
+}
+
+/// A finished batch with what it touches and weighs.
+#[derive(Debug)]
+pub(crate) struct Closed {
+    pub(crate) batch: ApplyBatch,
+    pub(crate) footprint: Footprint,
+    pub(crate) bytes: usize,
+}
+
+impl Batch {
+    pub(crate) fn new(
+        rows_max: usize,
+        txs_max: usize,
+        age_max: Duration,
+        after: Option<Position>,
+    ) -> Self {
+        Self { rows_max, txs_max, age_max, after, open: None }
+    }
+
+    /// Adds a whole transaction. A transaction is never split over two batches.
+    pub(crate) fn push(&mut self, now: MonoTime, catalog: &Catalog, tx: OrderedTx) {
+        let after = self.after;
+        let open = self.open.get_or_insert_with(|| Open {
+            opened: now,
+            txs: 0,
+            bytes: 0,
+            rows: BTreeSet::new(),
+            footprint: Footprint::default(),
+            batch: ApplyBatch {
+                first: tx.seq,
+                last: tx.seq,
+                after,
+                position: tx.position,
+                committed: tx.committed,
+                piece: Piece::Whole,
+                mutations: Vec::new(),
+                ends: Vec::new(),
+            },
+        });
+        let batch = &mut open.batch;
+        assert!(tx.seq == batch.first || tx.seq == batch.last.next(), "transactions out of order");
+        batch.last = tx.seq;
+        batch.position = tx.position;
+        batch.committed = batch.committed.max(tx.committed);
+        if tx.mutations.is_empty() {
+            return;
+        }
+        for mutation in &tx.mutations {
+            open.bytes = open.bytes.saturating_add(mutation.len_bytes());
+            open.rows.insert(open.footprint.add(catalog, mutation));
+        }
+        open.txs = open.txs.saturating_add(1);
+        batch.mutations.extend(tx.mutations);
+        let before = batch.mutations.len();
+        batch.ends.push(TxEnd { seq: tx.seq, position: tx.position, before });
+    }
+
+    /// Takes the open batch out if it is full, old enough, or the target has nothing else to do.
+    pub(crate) fn take_ready(&mut self, now: MonoTime, idle: bool) -> Option<Closed> {
+        let (rows_max, txs_max, age_max) = (self.rows_max, self.txs_max, self.age_max);
+        self.take_if(|open| {
+            idle || rows_max <= open.rows.len()
+                || txs_max <= open.txs
+                // Hot rows fold to nothing; their changes are held all the same.
+                || rows_max.saturating_mul(8) <= open.batch.mutations.len()
+                || open.opened.after(age_max) <= now
+        })
+    }
+
+    /// Takes the open batch out as it is, to make room for a piece.
+    pub(crate) fn take_open(&mut self) -> Option<Closed> {
+        self.take_if(|_| true)
+    }
+
+    /// Wraps a piece of a huge transaction; `take_open` must have emptied the station before.
+    pub(crate) fn piece(
+        &mut self,
+        seq: TxSeq,
+        piece: Piece,
+        position: Position,
+        tx: OrderedPiece,
+    ) -> Closed {
+        assert!(self.open.is_none(), "a piece overtakes the open batch");
+        let OrderedPiece { committed, mutations } = tx;
+        let bytes = mutations.iter().fold(0, |sum: usize, m| sum.saturating_add(m.len_bytes()));
+        let ends = alloc::vec![TxEnd { seq, position, before: mutations.len() }];
+        let (first, last, after) = (seq, seq, self.after);
+        if piece.commits() {
+            self.after = Some(position);
+        }
+        let batch = ApplyBatch { first, last, after, position, committed, piece, mutations, ends };
+        Closed { batch, footprint: Footprint::everything(), bytes }
+    }
+
+    /// When the open batch is old enough. Nothing is due for one without changes: it waits for the
+    /// target to be idle.
+    pub(crate) fn deadline(&self) -> Option<MonoTime> {
+        self.open.as_ref().map(|open| open.opened.after(self.age_max))
+    }
+
+    /// Rows and bytes in the open batch.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        self.open.as_ref().map_or((0, 0), |open| (open.batch.mutations.len(), open.bytes))
+    }
+
+    fn take_if(&mut self, ready: impl FnOnce(&Open) -> bool) -> Option<Closed> {
+        let Open { mut footprint, batch, bytes, .. } = self.open.take_if(|open| ready(open))?;
+        footprint.close();
+        self.after = Some(batch.position);
+        Some(Closed { batch, footprint, bytes })
+    }
+}
+
+/// The contents of a piece.
+#[derive(Debug)]
+pub(crate) struct OrderedPiece {
+    pub(crate) committed: Option<crate::model::time::WallTime>,
+    pub(crate) mutations: Vec<Mutation>,
+}

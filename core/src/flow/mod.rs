@@ -1,0 +1,15 @@
+//! The stations a row passes, in this order. None knows another; the machine connects them.
+//!
+//! ```text
+//! ordered source ──► admit ─────────────────────────────► batch ─► schedule ─► apply ─► checkpoint
+//! changefeed ──► stage ──► frontier ──► sweep ──► admit ───┘                                └─► retire
+//! ```
+pub(crate) mod admit;
+pub(crate) mod apply;
+pub(crate) mod batch;
+pub(crate) mod checkpoint;
+pub(crate) mod frontier;
+pub(crate) mod retire;
+pub(crate) mod schedule;
+pub(crate) mod stage;
+pub(crate) mod sweep;

@@ -1,0 +1,458 @@
+//! The machine: one target schema's replication, as a pure function of its events.
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use crate::config::{Config, OnReject};
+use crate::effect::{Effect, Effects};
+use crate::event::{Event, Failure};
+use crate::flow::admit::{Admit, Admitted};
+use crate::flow::apply::{Apply, Job};
+use crate::flow::batch::{Batch, Closed, OrderedPiece};
+use crate::flow::checkpoint::Checkpoint;
+use crate::flow::frontier::Frontier;
+use crate::flow::retire::Retire;
+use crate::flow::schedule::Schedule;
+use crate::flow::stage::{Promise, Stage};
+use crate::flow::sweep::Sweep;
+use crate::footprint::rules;
+use crate::model::catalog::Catalog;
+use crate::model::mutation::{
+    ApplyBatch, ApplyOrder, ApplyRequest, Change, Mutation, OrderedTx, Piece, TimedMutation,
+};
+use crate::model::position::{Applied, OpId, PartitionId, Position, Ticket};
+use crate::model::time::{Hlc, MonoTime};
+use crate::status::Status;
+use crate::stop::Stop;
+
+mod retry;
+
+/// What survives a crash. The only way to build a machine, so that starting and recovering are one
+/// piece of code.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Durable {
+    /// All transactions up to here are in the target.
+    pub checkpoint: Option<Position>,
+    /// Runs of transactions beyond the checkpoint that are in the target.
+    pub applied: Vec<Applied>,
+    /// One entry per changefeed partition; empty for ordered sources.
+    pub resolved: BTreeMap<PartitionId, Hlc>,
+}
+
+/// Whether the driver should read on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// Leave the source alone until the next step.
+    Pause,
+    /// Read the next message.
+    Read,
+}
+
+/// See the [module docs](self).
+#[derive(Debug)]
+pub struct Machine {
+    config: Config,
+    catalog: Arc<Catalog>,
+    now: MonoTime,
+    last_op: OpId,
+    jitter: retry::Jitter,
+    // Held in `schedule` and `apply`, not in the open batch.
+    rows_scheduled: usize,
+    bytes_scheduled: usize,
+    // In the order a row passes them.
+    admit: Admit,
+    stage: Stage,
+    frontier: Frontier,
+    sweep: Sweep,
+    batch: Batch,
+    schedule: Schedule<(ApplyBatch, usize)>,
+    apply: Apply,
+    checkpoint: Checkpoint,
+    retire: Retire,
+}
+
+impl Machine {
+    /// Builds a machine from what survived the last one.
+    #[must_use]
+    pub fn resume(config: Config, catalog: Arc<Catalog>, durable: Durable, now: MonoTime) -> Self {
+        let swept = match durable.checkpoint {
+            Some(Position::Hlc(hlc)) => hlc,
+            Some(Position::Lsn(_)) | None => Hlc::default(),
+        };
+        let checkpoint = durable.checkpoint;
+        let (rows_max, txs_max) = (config.batch_rows_max, config.batch_txs_max);
+        Self {
+            config,
+            now,
+            last_op: OpId::default(),
+            jitter: retry::Jitter::new(config.seed),
+            rows_scheduled: 0,
+            bytes_scheduled: 0,
+            admit: Admit::resume(checkpoint, durable.applied),
+            stage: Stage::default(),
+            frontier: Frontier::resume(durable.resolved),
+            sweep: Sweep::resume(swept),
+            batch: Batch::new(rows_max, txs_max, config.batch_age_max, checkpoint),
+            schedule: Schedule::new(rules(&catalog)),
+            apply: Apply::default(),
+            checkpoint: Checkpoint::resume(checkpoint, config.save_interval),
+            retire: Retire::default(),
+            catalog,
+        }
+    }
+
+    /// Takes one event and appends to `effects` what is to be done about it.
+    ///
+    /// # Errors
+    ///
+    /// The machine cannot go on; see [`Stop`]. Drop it and resume a new one.
+    ///
+    /// # Panics
+    ///
+    /// The driver broke its contract (time went back, a completion nobody waits for), or we have
+    /// a bug.
+    pub fn step(&mut self, now: MonoTime, event: Event, effects: &mut Effects) -> Result<(), Stop> {
+        assert!(self.now <= now, "time went back");
+        self.now = now;
+        match event {
+            Event::TransactionReceived(tx) => match self.admit.transaction(tx)? {
+                Admitted::Known => (),
+                Admitted::Placed(tx) => self.batch.push(now, &self.catalog, tx),
+                Admitted::LastPiece(tx) => self.on_last_piece(tx),
+            },
+            Event::PieceReceived { before, mutations } => self.on_piece(before, mutations)?,
+            Event::IdleThrough(position) => {
+                if let Some(tx) = self.admit.idle_through(position) {
+                    self.batch.push(now, &self.catalog, tx);
+                }
+            }
+            Event::RowsReceived { request, rows } => {
+                let op = self.next_op();
+                self.stage.rows_started(op, request);
+                effects.push(Effect::Stage { op, rows });
+            }
+            Event::ResolvedReceived { request, partition, resolved } => {
+                if !self.frontier.knows(partition) {
+                    return Err(Stop::UnknownPartition { partition });
+                }
+                self.stage.promise(Promise { partition, resolved, request });
+            }
+            Event::StagedRead { op, rows, exhausted } => self.on_page(op, rows, exhausted),
+            Event::Done(op) => self.on_done(op, effects),
+            Event::Failed { op, failure } => self.on_failed(op, failure, effects)?,
+            Event::DeadlineReached => (),
+        }
+        self.pump(effects);
+        self.check();
+        Ok(())
+    }
+
+    /// When to send [`Event::DeadlineReached`], if nothing else happens before.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<MonoTime> {
+        let deadlines = [self.batch.deadline(), self.apply.deadline(), self.checkpoint.deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Whether the driver should read on (I8).
+    #[must_use]
+    pub fn demand(&self) -> Demand {
+        let staging_has_room = self.stage.len() < self.config.stages_max;
+        if staging_has_room && self.trunk_has_room() { Demand::Read } else { Demand::Pause }
+    }
+
+    /// A snapshot for operators.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let (applied, applied_committed) = self.checkpoint.reached();
+        let (rows, bytes) = self.batch.held();
+        Status {
+            checkpoint: self.checkpoint.durable(),
+            applied,
+            admitted: self.admit.last(),
+            applied_committed,
+            frontier: self.frontier.group(),
+            applies: self.apply.len(),
+            waiting: self.schedule.len(),
+            buffered_rows: self.rows_scheduled.saturating_add(rows),
+            buffered_bytes: self.bytes_scheduled.saturating_add(bytes),
+        }
+    }
+
+    /// Moves everything as far as it will go. Read this to see the whole route.
+    fn pump(&mut self, effects: &mut Effects) {
+        while let Some(promise) = self.stage.take_kept() {
+            let op = self.next_op();
+            let Promise { partition, resolved, request: _ } = promise;
+            self.stage.save_started(op, promise);
+            effects.push(Effect::SaveResolved { op, partition, resolved });
+        }
+        if self.trunk_has_room()
+            && let Some((after, through)) = self.sweep.next_range(self.frontier.group())
+        {
+            let op = self.next_op();
+            self.sweep.started(op, through);
+            let rows_max = self.config.read_rows_max;
+            effects.push(Effect::ReadStaged { op, after, through, rows_max });
+        }
+        if let Some(closed) = self.batch.take_ready(self.now, self.schedule.is_idle()) {
+            self.schedule_batch(closed);
+        }
+        while let Some(job) = self.apply.take_rested(self.now) {
+            self.start_apply(job, effects);
+        }
+        while self.apply.len() < self.config.applies_max
+            && let Some((ticket, (batch, bytes))) = self.schedule.take_runnable()
+        {
+            self.start_batch(ticket, batch, bytes, effects);
+        }
+        if let Some(position) = self.checkpoint.next_save(self.now) {
+            let op = self.next_op();
+            self.checkpoint.started(op, self.now, position);
+            effects.push(Effect::SaveCheckpoint { op, position });
+        }
+        if let Some(through) = self.retire.next() {
+            let op = self.next_op();
+            self.retire.started(op, through);
+            effects.push(Effect::RetireStaged { op, through });
+        }
+    }
+
+    fn on_page(&mut self, op: OpId, rows: Vec<TimedMutation>, exhausted: bool) {
+        let mut ordered: Vec<OrderedTx> = Vec::new();
+        for (time, mutations) in self.sweep.page(op, rows, exhausted) {
+            ordered.push(self.admit.place(Position::Hlc(time), None, mutations));
+        }
+        // The range may end in silence; the checkpoint still moves to its end.
+        let swept = Position::Hlc(self.sweep.read_through());
+        ordered.extend(self.admit.idle_through(swept));
+        for tx in ordered {
+            self.batch.push(self.now, &self.catalog, tx);
+        }
+    }
+
+    /// The open batch goes first, then the piece alone.
+    fn on_piece(&mut self, before: Position, mutations: Vec<Mutation>) -> Result<(), Stop> {
+        let first = !self.admit.is_in_pieces();
+        let Some(seq) = self.admit.piece(before)? else { return Ok(()) };
+        if let Some(closed) = self.batch.take_open() {
+            self.schedule_batch(closed);
+        }
+        let piece = if first { Piece::First } else { Piece::Middle };
+        let contents = OrderedPiece { committed: None, mutations };
+        let closed = self.batch.piece(seq, piece, before, contents);
+        self.schedule_batch(closed);
+        Ok(())
+    }
+
+    fn on_last_piece(&mut self, tx: OrderedTx) {
+        let OrderedTx { seq, position, committed, mutations } = tx;
+        let contents = OrderedPiece { committed, mutations };
+        let closed = self.batch.piece(seq, Piece::Last, position, contents);
+        self.schedule_batch(closed);
+    }
+
+    fn on_done(&mut self, op: OpId, effects: &mut Effects) {
+        if let Some(request) = self.stage.rows_durable(op) {
+            effects.push(Effect::Answer(request));
+        } else if let Some(promise) = self.stage.save_finished(op) {
+            self.frontier.advance(promise.partition, promise.resolved);
+            effects.push(Effect::Answer(promise.request));
+        } else if let Some(job) = self.apply.finish(op) {
+            self.on_applied(job, effects);
+        } else if let Some(position) = self.checkpoint.saved(op) {
+            match position {
+                Position::Hlc(through) => self.retire.allow(through),
+                Position::Lsn(_) => effects.push(Effect::Acknowledge(position)),
+            }
+        } else {
+            let known = self.retire.finished(op);
+            assert!(known, "completion nobody waits for: {op}");
+        }
+    }
+
+    fn on_applied(&mut self, mut job: Job, effects: &mut Effects) {
+        if job.request.batch.piece.commits() {
+            self.checkpoint.applied(&job.request.batch);
+        }
+        if let Some(batch) = job.rest.pop() {
+            job.request = self.request(batch);
+            job.tries = 0;
+            return self.start_apply(job, effects);
+        }
+        self.schedule.release(job.ticket);
+        self.rows_scheduled = self.rows_scheduled.saturating_sub(job.rows);
+        self.bytes_scheduled = self.bytes_scheduled.saturating_sub(job.bytes);
+    }
+
+    fn on_failed(&mut self, op: OpId, failure: Failure, effects: &mut Effects) -> Result<(), Stop> {
+        if failure == Failure::Fenced {
+            return Err(Stop::Fenced);
+        }
+        if let Some(job) = self.apply.finish(op) {
+            return self.on_apply_failed(job, failure, effects);
+        }
+        // The next pump starts a lost read, save or retirement afresh.
+        let again = self.sweep.failed(op) || self.checkpoint.failed(op) || self.retire.failed(op);
+        if again {
+            return Ok(());
+        }
+        // A later promise must not overtake lost rows, so start over from what is durable.
+        Err(Stop::StagingFailed { op })
+    }
+
+    /// The one place that decides what a failed batch leads to.
+    fn on_apply_failed(
+        &mut self,
+        mut job: Job,
+        failure: Failure,
+        effects: &mut Effects,
+    ) -> Result<(), Stop> {
+        job.tries = job.tries.saturating_add(1);
+        let whole = job.request.batch.piece == Piece::Whole;
+        match failure {
+            Failure::Transient { detail } | Failure::OutcomeUnknown { detail } => {
+                if !whole {
+                    return Err(Stop::PieceLost { detail });
+                }
+                self.rest(job, detail)
+            }
+            Failure::Constraint { .. } | Failure::Rejected { .. }
+                if job.request.order == ApplyOrder::Netted =>
+            {
+                job.request.order = ApplyOrder::Source;
+                self.start_apply(job, effects);
+                Ok(())
+            }
+            // Another batch may have to come first, but only if there is one.
+            Failure::Constraint { detail, .. }
+                if job.request.order == ApplyOrder::Source
+                    && job.tries < self.config.retry.tries_max
+                    && whole
+                    && self.apply.len() > 0 =>
+            {
+                self.rest(job, detail)
+            }
+            Failure::Constraint { detail, at } | Failure::Rejected { detail, at } => {
+                self.on_rejected(job, detail, at, effects)
+            }
+            Failure::Fenced => Err(Stop::Fenced),
+        }
+    }
+
+    /// Narrows a refused batch down to the refused change.
+    fn on_rejected(
+        &mut self,
+        mut job: Job,
+        detail: String,
+        at: Option<Range<usize>>,
+        effects: &mut Effects,
+    ) -> Result<(), Stop> {
+        match at {
+            Some(range) if range.len() > 1 => {
+                job.request.order = ApplyOrder::RowWise(range);
+                self.start_apply(job, effects);
+                Ok(())
+            }
+            Some(range) if self.config.on_reject == OnReject::DeadLetter => {
+                let index = range.start;
+                assert!(!job.request.dead.contains(&index), "a dead letter was applied");
+                job.request.dead.push(index);
+                job.request.order = ApplyOrder::Source;
+                job.tries = 0;
+                self.start_apply(job, effects);
+                Ok(())
+            }
+            // Refused at commit: a deferred constraint. Halve until it is one transaction.
+            None if job.request.batch.ends.len() > 1 && job.request.batch.piece == Piece::Whole => {
+                let (left, right) = retry::halve(&job.request.batch);
+                job.rest.push(Arc::new(right));
+                job.request = ApplyRequest {
+                    batch: Arc::new(left),
+                    order: ApplyOrder::Source,
+                    dead: Vec::new(),
+                };
+                job.tries = 0;
+                self.start_apply(job, effects);
+                Ok(())
+            }
+            Some(_) | None => Err(rejected(&job.request.batch, at, detail)),
+        }
+    }
+
+    fn rest(&mut self, job: Job, detail: String) -> Result<(), Stop> {
+        let tries = job.tries;
+        if tries > self.config.retry.tries_max {
+            return Err(Stop::RetriesExhausted { tries, detail });
+        }
+        let delay = self.jitter.delay(&self.config.retry, tries);
+        self.apply.rest(self.now.after(delay), job);
+        Ok(())
+    }
+
+    fn schedule_batch(&mut self, closed: Closed) {
+        self.rows_scheduled = self.rows_scheduled.saturating_add(closed.batch.mutations.len());
+        self.bytes_scheduled = self.bytes_scheduled.saturating_add(closed.bytes);
+        let Closed { batch, footprint, bytes } = closed;
+        self.schedule.push(footprint, (batch, bytes));
+    }
+
+    fn start_batch(
+        &mut self,
+        ticket: Ticket,
+        batch: ApplyBatch,
+        bytes: usize,
+        effects: &mut Effects,
+    ) {
+        let rows = batch.mutations.len();
+        let request = self.request(Arc::new(batch));
+        let job = Job { ticket, request, rest: Vec::new(), tries: 0, bytes, rows };
+        if rows == 0 && job.request.batch.piece == Piece::Whole {
+            return self.on_applied(job, effects);
+        }
+        self.start_apply(job, effects);
+    }
+
+    fn start_apply(&mut self, job: Job, effects: &mut Effects) {
+        let op = self.next_op();
+        effects.push(Effect::Apply { op, request: job.request.clone() });
+        self.apply.start(op, job);
+    }
+
+    /// How a batch is tried first.
+    fn request(&self, batch: Arc<ApplyBatch>) -> ApplyRequest {
+        let nets = self.config.collapse
+            && batch.mutations.iter().all(|mutation| {
+                self.catalog.table(mutation.table).nets() && mutation.change != Change::Truncate
+            });
+        let order = if nets { ApplyOrder::Netted } else { ApplyOrder::Source };
+        ApplyRequest { batch, order, dead: Vec::new() }
+    }
+
+    fn trunk_has_room(&self) -> bool {
+        let (_, open) = self.batch.held();
+        self.schedule.len() < self.config.applies_max
+            && self.bytes_scheduled.saturating_add(open) < self.config.buffered_bytes_max
+    }
+
+    fn next_op(&mut self) -> OpId {
+        self.last_op = OpId(self.last_op.0.saturating_add(1));
+        self.last_op
+    }
+
+    fn check(&self) {
+        self.checkpoint.check();
+        assert!(self.apply.len() <= self.config.applies_max, "too many batches on their way");
+    }
+}
+
+fn rejected(batch: &ApplyBatch, at: Option<Range<usize>>, detail: String) -> Stop {
+    let index = at.map(|range| range.start);
+    let table = index.and_then(|index| batch.mutations.get(index)).map(|mutation| mutation.table);
+    let end = index.and_then(|index| batch.ends.iter().find(|end| index < end.before));
+    let (first, last, position) = end
+        .map_or((batch.first, batch.last, batch.position), |end| (end.seq, end.seq, end.position));
+    Stop::Rejected { first, last, position, table, index, detail }
+}

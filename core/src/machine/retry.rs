@@ -1,0 +1,93 @@
+//! When to try again, and how to cut a refused batch in two.
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::config::Retry;
+use crate::model::mutation::{ApplyBatch, TxEnd};
+use crate::model::position::TxSeq;
+
+/// Random numbers for retry delays, part of the machine's state so that a run can be repeated.
+#[derive(Debug)]
+pub(super) struct Jitter(u64);
+
+impl Jitter {
+    pub(super) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// Between half and the whole of the delay that is due after `tries` tries, so that replicators
+    /// that failed together do not come back together.
+    pub(super) fn delay(&mut self, retry: &Retry, tries: u32) -> Duration {
+        let factor = retry.factor.saturating_pow(tries.saturating_sub(1));
+        let full = retry.delay_first.saturating_mul(factor).min(retry.delay_max);
+        let nanos = u64::try_from(full.as_nanos()).unwrap_or(u64::MAX);
+        let half = nanos >> 1;
+        let spread = self.next().checked_rem(nanos.saturating_sub(half).saturating_add(1));
+        Duration::from_nanos(half.saturating_add(spread.unwrap_or(0)))
+    }
+
+    /// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators").
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+}
+
+/// Splits a batch of two or more transactions between two of them.
+pub(super) fn halve(batch: &ApplyBatch) -> (ApplyBatch, ApplyBatch) {
+    let middle = batch.ends.len() >> 1;
+    let (left_ends, right_ends) = batch.ends.split_at(middle);
+    let Some(cut) = left_ends.last() else { panic!("a batch of one transaction cannot be halved") };
+    let (left_rows, right_rows) = batch.mutations.split_at(cut.before);
+    let left = ApplyBatch {
+        last: cut.seq,
+        position: cut.position,
+        mutations: left_rows.to_vec(),
+        ends: left_ends.to_vec(),
+        ..batch.clone_head()
+    };
+    let ends: Vec<TxEnd> = right_ends
+        .iter()
+        .map(|end| TxEnd { before: end.before.saturating_sub(cut.before), ..*end })
+        .collect();
+    let right = ApplyBatch {
+        first: TxSeq(cut.seq.0.saturating_add(1)),
+        after: Some(cut.position),
+        mutations: right_rows.to_vec(),
+        ends,
+        ..batch.clone_head()
+    };
+    (left, right)
+}
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+
+    use super::Jitter;
+    use crate::config::Retry;
+
+    #[test]
+    fn delays_grow_to_their_limit_and_repeat_from_the_seed() {
+        let retry = Retry {
+            tries_max: 10,
+            delay_first: Duration::from_millis(25),
+            delay_max: Duration::from_secs(2),
+            factor: 2,
+        };
+        let delays = |seed| {
+            let mut jitter = Jitter::new(seed);
+            [1, 2, 5, 60].map(|tries| jitter.delay(&retry, tries))
+        };
+        assert_eq!(delays(7), delays(7));
+        assert_ne!(delays(7), delays(8));
+        for (delay, full_millis) in delays(7).into_iter().zip([25, 50, 400, 2000]) {
+            let full = Duration::from_millis(full_millis);
+            assert!(delay <= full);
+            assert!(full <= delay * 2 + Duration::from_nanos(2));
+        }
+    }
+}

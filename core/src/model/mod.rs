@@ -1,0 +1,9 @@
+//! The nouns. Plain values with no behaviour beyond ordering, parsing and printing.
+pub mod catalog;
+pub mod fk;
+pub mod ident;
+pub mod key;
+pub mod mutation;
+pub mod position;
+pub mod row;
+pub mod time;

@@ -1,0 +1,26 @@
+//! What an operator may want to know. Plain values; adapters turn them into metrics.
+use crate::model::position::Position;
+use crate::model::time::{Hlc, WallTime};
+
+/// A snapshot of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// All transactions up to here are in the target, and we will remember that.
+    pub checkpoint: Option<Position>,
+    /// All transactions up to here are in the target.
+    pub applied: Option<Position>,
+    /// The last transaction the source sent.
+    pub admitted: Option<Position>,
+    /// When the newest transaction at or before `applied` committed, by the source's clock.
+    pub applied_committed: Option<WallTime>,
+    /// Nothing at or before this is still to come. Zero for ordered sources.
+    pub frontier: Hlc,
+    /// Batches on their way into the target, failed ones that rest included.
+    pub applies: usize,
+    /// Batches that wait for a row another batch holds.
+    pub waiting: usize,
+    /// Rows held: in the open batch, waiting, and on their way.
+    pub buffered_rows: usize,
+    /// Bytes those rows take.
+    pub buffered_bytes: usize,
+}

@@ -1,0 +1,2 @@
+//! The fuzz target of the pgoutput decoder.
+#![no_main]
