@@ -1,1 +1,4 @@
-//! One test binary.
+//! One test binary: checks on the code itself, and, with the feature `live`, tests on real databases.
+#[cfg(feature = "live")]
+mod live;
+mod tidy;

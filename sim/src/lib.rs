@@ -1,1 +1,23 @@
 //! Simulated worlds over the shipped machine.
+//!
+//! A world is the real `Machine` between a pretend source and a pretend target. A list of actions says
+//! what happens; everything else follows from it. Start reading at [`world::World::act`].
+#![expect(
+    clippy::missing_panics_doc,
+    reason = "a broken promise panics; that is what worlds are for"
+)]
+
+pub mod action;
+pub mod coverage;
+pub mod database;
+pub mod fault;
+pub mod model;
+pub mod property;
+pub mod random;
+pub mod run;
+pub mod schema;
+pub mod source;
+pub mod store;
+pub mod target;
+pub mod workload;
+pub mod world;

@@ -1,1 +1,23 @@
 //! Bytes → nouns. Pure, never panics, fuzzed.
+//!
+//! ```text
+//! CopyData ─► pg_frames ─► pgoutput ─► pg_transaction ─► Event
+//!             'w' 'k'      pg_message   pg_relation   which target table and columns
+//!                          pg_wire      pg_row        which change
+//!                                       pg_streams    transactions in progress
+//! ```
+mod pg_assemble_error;
+pub mod pg_encode;
+#[cfg(test)]
+mod pg_fixture;
+pub mod pg_frames;
+pub mod pg_message;
+mod pg_options;
+mod pg_relation;
+mod pg_row;
+mod pg_streams;
+pub mod pg_transaction;
+mod pg_wire;
+pub mod pgoutput;
+
+pub use pg_wire::{DecodeError, Fault};

@@ -8,6 +8,7 @@
 //! passes through a type of ours. Casts never carry a length, because a cast to `varchar(3)` cuts a
 //! value off in silence while an assignment refuses it.
 mod array;
+mod copy;
 mod error;
 
 use alloc::format;
@@ -31,6 +32,9 @@ pub enum Product {
     /// CockroachDB 22.1 and later.
     Cockroach,
 }
+
+/// Below this a COPY costs more than it saves: it needs a round trip of its own.
+const COPY_ROWS_MIN: usize = 100;
 
 /// How to talk to one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +83,29 @@ impl Dialect {
             Kind::Insert | Kind::Upsert | Kind::Delete | Kind::Truncate => None,
         };
         Ok(Statement { sql, params, rows_min })
+    }
+
+    /// The text and the data of a COPY that does the same as the step, if it is worth it: many rows that
+    /// are new at the source, on PostgreSQL. Fails on the server if one of the rows exists.
+    #[must_use]
+    pub fn copy(&self, table: &Table, step: &Step<'_>) -> Option<(String, Vec<u8>)> {
+        let worth = step.kind == Kind::Insert && COPY_ROWS_MIN <= step.rows.len();
+        if self.product != Product::Postgres || !worth {
+            return None;
+        }
+        let bytes = step.rows.iter().fold(0, |sum: usize, row| sum.saturating_add(row.len_bytes()));
+        let mut data = Vec::with_capacity(bytes);
+        for row in &step.rows {
+            if !copy::push_row(&mut data, &step.columns, row) {
+                return None;
+            }
+        }
+        let mut sql = format!("COPY {} (", self.name(table));
+        list(&mut sql, &step.columns, |sql, column| {
+            write!(sql, "{}", Quoted(&table.column(column).name))
+        });
+        sql.push_str(") FROM STDIN");
+        Some((sql, data))
     }
 
     /// A table's name, qualified as far as the product allows.

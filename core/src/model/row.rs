@@ -207,6 +207,11 @@ impl RowBuilder {
     pub fn finish(self, layout: Arc<Layout>) -> Result<Row, RowError> {
         Row::new(layout, self.bytes.into())
     }
+
+    /// The cells without a layout.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        self.bytes.into()
+    }
 }
 
 /// Splits the first cell off; `number` is for the error only.

@@ -1,0 +1,70 @@
+# What there is to type; `make help` lists it. Everything made or fetched goes below target/.
+
+# The demo: how long, how many rows per second, how many kills.
+MINUTES ?= 1
+RATE ?= 5000
+KILLS ?= 1
+# Live tests: these PostgreSQL versions, each of which must be had. Empty: every one that can be had.
+MAJORS ?=
+# Fuzzing. A TARGET of the environment is somebody's connection string, so only make's own counts.
+ifneq ($(origin TARGET),command line)
+TARGET := pgoutput
+endif
+ifneq ($(origin SECONDS),command line)
+SECONDS := 60
+endif
+
+CARGO ?= cargo
+FUZZ_VERSION := 0.13.2
+TOOLS := $(CURDIR)/target/tools
+
+.DEFAULT_GOAL := build
+.PHONY: build demo test check lint unit live bench fuzz nightly help
+
+build: ## the program, as target/release/replicator
+	$(CARGO) build --release -p replicator
+
+demo: ## two PostgreSQL servers, a load, a kill, a comparison (MINUTES= RATE= KILLS=)
+	$(CARGO) build --release -p replicator -p replicator-tests --bin replicator --bin demo
+	$(CARGO) run --release --quiet -p replicator-tests --bin demo -- \
+	  --minutes $(MINUTES) --rate $(RATE) --kills $(KILLS)
+
+check: lint unit ## before every commit: format, lints, all tests that need no database
+
+test: unit live ## all tests, live ones on every PostgreSQL version that can be had (MAJORS="11 15")
+
+lint: ## format and lints; core on its own, so that it needs no feature that others turn on
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --features replicator-tests/live -- -D warnings
+	$(CARGO) check -p replicator-core
+
+unit: ## tests that need no database: units, traces, random worlds, corpora, rules of the house
+	$(CARGO) test --workspace
+
+live: ## tests on real servers, which are fetched, started and removed by themselves (MAJORS=)
+	$(CARGO) build -p replicator
+	$(CARGO) test -p replicator-tests --features live --test all --no-run
+	MAJORS="$(MAJORS)" tests/dbs/each-major.sh \
+	  $(CARGO) test --quiet -p replicator-tests --features live --test all -- live::
+
+bench: ## throughput and latency, against PostgreSQL's own replication on the same servers
+	$(CARGO) run --release -p replicator-tests --bin bench -- $(BENCH)
+
+fuzz: ## one decoder on random bytes (TARGET=pgoutput SECONDS=60); needs g++
+	@command -v g++ >/dev/null || { echo "fuzzing needs g++, to build libFuzzer"; exit 1; }
+	@PATH="$(TOOLS)/bin:$$PATH"; command -v cargo-fuzz >/dev/null || \
+	  $(CARGO) install --locked --root $(TOOLS) --version $(FUZZ_VERSION) cargo-fuzz
+	@# The sanitizers come with the stable compiler, but their flags need this variable.
+	PATH="$(TOOLS)/bin:$$PATH" RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --target-dir target/fuzz --features libfuzzer $(TARGET) -- \
+	  -max_total_time=$(SECONDS)
+
+nightly: ## for the night: everything, longer, with more worlds, more kills and every decoder
+	$(MAKE) lint test
+	PROPTEST_CASES=100000 $(CARGO) test -p sim --profile sim
+	for target in fuzz/fuzz_targets/*.rs; do \
+	  $(MAKE) fuzz TARGET="$$(basename "$$target" .rs)" SECONDS=900 || exit 1; \
+	done
+	$(MAKE) demo MINUTES=20 KILLS=40
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -1,0 +1,298 @@
+//! Flags become checked values. After this nobody reads a flag again.
+mod check;
+mod observing;
+mod shown;
+
+use std::time::Duration;
+
+use replicator_core::decode::pg_transaction::TruncatePolicy;
+use replicator_core::model::ident::{SchemaName, parse_parts};
+use replicator_core::{Config, OnReject, Retry};
+use replicator_io::pg::conninfo::ConnInfo;
+use replicator_io::pg::pool::PoolLimits;
+
+pub(crate) use self::check::UsageError;
+use self::check::{count, given, not_empty, not_negative, size, time};
+pub(crate) use self::observing::{
+    Compression, ListenAddress, LogFormat, LogSettings, ObservingConfig, Snapshots,
+};
+use crate::cli::{
+    Additions, Applying, Connections, GoDuration, Hidden, PgLogicalFlags, Pools, ProcessFlags,
+    Reject, Truncate, parse_bytes,
+};
+
+/// Less memory than this would hold the source back more than it saves.
+const MEMORY_MIN_BYTES: u64 = 8 << 20;
+
+/// The checkpoint follows the target by at most this. What lies between is recorded in the target, so
+/// a short time costs writes and a long one costs log at the source.
+const SAVE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Prepared statements that a staging connection keeps: more than there are.
+const STAGING_STATEMENTS_MAX: usize = 16;
+
+/// What every command needs.
+#[derive(Clone, Debug)]
+pub(crate) struct ProcessConfig {
+    /// Time that work on its way gets to finish after the program was told to stop.
+    pub(crate) grace_period: Duration,
+    /// Where logs go.
+    pub(crate) log: LogSettings,
+}
+
+impl ProcessConfig {
+    /// Checks the flags of every command.
+    pub(crate) fn new(flags: &ProcessFlags) -> Result<Self, UsageError> {
+        let grace_period = not_negative("gracePeriod", flags.grace_period)?;
+        Ok(Self { grace_period, log: LogSettings::new(flags) })
+    }
+}
+
+/// What `pglogical` needs.
+#[derive(Clone, Debug)]
+pub(crate) struct PgLogicalConfig {
+    /// The source, the primary.
+    pub(crate) source: ConnInfo,
+    /// The target.
+    pub(crate) target: ConnInfo,
+    /// The staging database if it is not the target.
+    pub(crate) staging: Option<ConnInfo>,
+    /// Where rows go; `None` is the schema `public` of the target database.
+    pub(crate) target_schema: Option<SchemaName>,
+    /// The staging schema: one or two parts, whose meaning depends on the product.
+    pub(crate) staging_schema: Vec<String>,
+    /// Whether to make the staging schema if it is missing.
+    pub(crate) staging_create: bool,
+    /// The replication slot.
+    pub(crate) slot: String,
+    /// The publication; `None` is the only one of the database.
+    pub(crate) publication: Option<String>,
+    /// How often the source is told what is safe.
+    pub(crate) standby_timeout: Duration,
+    /// Limits and delays of the machine.
+    pub(crate) core: Config,
+    /// What to do when the source truncates a table.
+    pub(crate) truncate: TruncatePolicy,
+    /// Longest time for one target transaction.
+    pub(crate) apply_timeout: Duration,
+    /// The dead-letter table in the target schema.
+    pub(crate) dlq_table: String,
+    /// How often to read the target's tables again; `None` is never.
+    pub(crate) schema_refresh: Option<Duration>,
+    /// Connections to the target.
+    pub(crate) target_pool: PoolLimits,
+    /// Connections to the staging database.
+    pub(crate) staging_pool: PoolLimits,
+}
+
+impl PgLogicalConfig {
+    /// Checks the flags. `seed` is any number that differs between processes. Also returns what the
+    /// user should hear about, one sentence each.
+    pub(crate) fn new(
+        flags: &PgLogicalFlags,
+        seed: u64,
+    ) -> Result<(Self, Vec<String>), UsageError> {
+        let PgLogicalFlags { connections, position, applying, pools, additions, .. } = flags;
+        if given(applying.userscript.as_ref()).is_some() {
+            return Err(UsageError::new(
+                "userscript",
+                "is not built yet in this version; rows would arrive unchanged by the script, so \
+                 leave the flag out only if that is right",
+            ));
+        }
+        let Schemas { target_schema, staging_schema } = Schemas::new(connections)?;
+        let apply_timeout = time("applyTimeout", applying.apply_timeout, Duration::from_secs(30))?;
+        let [target_pool, staging_pool] = pool_limits(pools, apply_timeout)?;
+        let mut warnings = flags.inert.warnings();
+        let applies_max = applies_max(applying.parallelism, &target_pool, &mut warnings)?;
+        let staging = connections.staging_conn.as_ref();
+        let staging = staging.filter(|Hidden(text)| !text.trim().is_empty());
+        let config = Self {
+            source: conninfo("sourceConn", "source", connections.source_conn.as_ref())?,
+            target: conninfo("targetConn", "target", connections.target_conn.as_ref())?,
+            staging: staging
+                .map(|text| conninfo("stagingConn", "staging", Some(text)))
+                .transpose()?,
+            target_schema,
+            staging_schema,
+            staging_create: connections.staging_create_schema,
+            slot: not_empty("slotName", &position.slot_name)?,
+            publication: given(position.publication_name.as_ref()).map(str::to_owned),
+            standby_timeout: time(
+                "standbyTimeout",
+                position.standby_timeout,
+                Duration::from_secs(5),
+            )?,
+            core: core(applying, additions, applies_max, seed)?,
+            truncate: match additions.truncate {
+                Truncate::Stop => TruncatePolicy::Stop,
+                Truncate::Apply => TruncatePolicy::Apply,
+                Truncate::Ignore => TruncatePolicy::Ignore,
+            },
+            apply_timeout,
+            dlq_table: dlq_table(&applying.dlq_table_name)?,
+            schema_refresh: refresh(applying.schema_refresh),
+            target_pool,
+            staging_pool,
+        };
+        Ok((config, warnings))
+    }
+
+    /// The target schema as metrics and logs name it: `database.schema`.
+    pub(crate) fn schema_label(&self) -> String {
+        let schema = self.target_schema.as_ref();
+        let database = schema.and_then(|schema| schema.database.as_ref());
+        let database = database.unwrap_or(&self.target.database);
+        format!("{database}.{}", schema.map_or("public", |schema| &schema.schema))
+    }
+}
+
+fn conninfo(flag: &'static str, side: &str, text: Option<&Hidden>) -> Result<ConnInfo, UsageError> {
+    let text = text.map_or("", |Hidden(text)| text.trim());
+    if text.is_empty() {
+        return Err(UsageError::new(
+            flag,
+            format!(
+                "must be set: the connection string of the {side} database, such as \
+                 postgresql://user:password@host:5432/database"
+            ),
+        ));
+    }
+    text.parse::<ConnInfo>()
+        .map_err(|error| UsageError::new(flag, format!("cannot be used: {error}")))
+}
+
+struct Schemas {
+    target_schema: Option<SchemaName>,
+    staging_schema: Vec<String>,
+}
+
+impl Schemas {
+    fn new(connections: &Connections) -> Result<Self, UsageError> {
+        let target_schema = match given(connections.target_schema.as_ref()) {
+            None => None,
+            Some(text) => Some(match names("targetSchema", text)?.as_slice() {
+                [schema] => SchemaName { database: None, schema: schema.clone() },
+                [database, schema] => {
+                    SchemaName { database: Some(database.clone()), schema: schema.clone() }
+                }
+                _ => return Err(too_many_parts("targetSchema")),
+            }),
+        };
+        let staging_schema = names("stagingSchema", &connections.staging_schema)?;
+        if staging_schema.len() > 2 {
+            return Err(too_many_parts("stagingSchema"));
+        }
+        Ok(Self { target_schema, staging_schema })
+    }
+}
+
+fn names(flag: &'static str, text: &str) -> Result<Vec<String>, UsageError> {
+    parse_parts(text.trim()).map_err(|error| UsageError::new(flag, format!("is no name: {error}")))
+}
+
+fn too_many_parts(flag: &'static str) -> UsageError {
+    UsageError::new(flag, "must be schema or database.schema; quote a name that holds a dot")
+}
+
+fn dlq_table(text: &str) -> Result<String, UsageError> {
+    match names("dlqTableName", text)?.as_slice() {
+        [table] => Ok(table.clone()),
+        _ => Err(UsageError::new(
+            "dlqTableName",
+            "must be the name of a table alone; it is looked for in the target schema",
+        )),
+    }
+}
+
+fn refresh(period: GoDuration) -> Option<Duration> {
+    if period.is_off() { None } else { period.unsigned() }
+}
+
+/// Target, then staging.
+fn pool_limits(flags: &Pools, wait_max: Duration) -> Result<[PoolLimits; 2], UsageError> {
+    let (minute, five_minutes) = (Duration::from_secs(60), Duration::from_secs(300));
+    let statements = count("targetStatementCacheSize", flags.target_statement_cache_size, 128)?;
+    let target = PoolLimits {
+        sessions_max: size(count("targetMaxPoolSize", flags.target_max_pool_size, 128)?),
+        idle_max: time("targetIdleTime", flags.target_idle_time, minute)?,
+        age_max: time("targetMaxLifetime", flags.target_max_lifetime, five_minutes)?,
+        statements_max: size(statements),
+        wait_max,
+    };
+    let staging = PoolLimits {
+        sessions_max: size(count("stagingMaxPoolSize", flags.staging_max_pool_size, 128)?),
+        idle_max: time("stagingIdleTime", flags.staging_idle_time, minute)?,
+        age_max: time("stagingMaxLifetime", flags.staging_max_lifetime, five_minutes)?,
+        statements_max: STAGING_STATEMENTS_MAX,
+        wait_max,
+    };
+    Ok([target, staging])
+}
+
+/// Parallelism is held to 80 % of the pool, so that there is always a connection for the rest.
+fn applies_max(
+    parallelism: i64,
+    pool: &PoolLimits,
+    warnings: &mut Vec<String>,
+) -> Result<usize, UsageError> {
+    let wanted = size(count("parallelism", parallelism, 16)?);
+    let held = (pool.sessions_max.saturating_mul(4) / 5).max(1);
+    if wanted > held {
+        warnings.push(format!(
+            "--parallelism {wanted} is held to {held}, 80 % of --targetMaxPoolSize {}",
+            pool.sessions_max
+        ));
+    }
+    Ok(wanted.min(held))
+}
+
+fn core(
+    applying: &Applying,
+    additions: &Additions,
+    applies_max: usize,
+    seed: u64,
+) -> Result<Config, UsageError> {
+    let seconds = Duration::from_secs;
+    Ok(Config {
+        batch_rows_max: size(count("flushSize", applying.flush_size, 1_000)?),
+        batch_txs_max: size(count("timestampLimit", applying.timestamp_limit, 1_000)?),
+        batch_age_max: time("flushPeriod", applying.flush_period, seconds(1))?,
+        buffered_bytes_max: memory(&additions.memory_limit)?,
+        stages_max: applies_max,
+        applies_max,
+        retry: Retry {
+            tries_max: count("maxRetries", applying.max_retries, 10)?,
+            delay_first: time(
+                "retryInitialBackoff",
+                applying.retry_initial_backoff,
+                Duration::from_millis(25),
+            )?,
+            delay_max: time("retryMaxBackoff", applying.retry_max_backoff, seconds(2))?,
+            factor: count("retryMultiplier", applying.retry_multiplier, 2)?,
+        },
+        read_rows_max: 10_000,
+        save_interval: SAVE_INTERVAL,
+        on_reject: match additions.on_reject {
+            Reject::Stop => OnReject::Stop,
+            Reject::Dlq => OnReject::DeadLetter,
+        },
+        collapse: applying.collapse_mutations,
+        seed,
+    })
+}
+
+fn memory(text: &str) -> Result<usize, UsageError> {
+    let wrong = |what: &str| UsageError::new("memoryLimit", what);
+    let bytes = match parse_bytes(text).map_err(|error| wrong(&format!("is {error}")))? {
+        0 => 128 << 20,
+        bytes if bytes < MEMORY_MIN_BYTES => {
+            return Err(wrong(&format!("must be at least {}MiB", MEMORY_MIN_BYTES >> 20)));
+        }
+        bytes => bytes,
+    };
+    usize::try_from(bytes).map_err(|_| wrong("is more than this system can address"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,46 @@
+//! The configuration as `/_/diag` shows it: what counts, by flag, without secrets.
+use serde_json::{Map, Value, json};
+
+use super::PgLogicalConfig;
+
+impl PgLogicalConfig {
+    /// Flags and what became of them. Connection strings are reduced to user, database, host and port.
+    pub(crate) fn shown(&self) -> Map<String, Value> {
+        let Self { core, target_pool, staging_pool, .. } = self;
+        let millis = |time: std::time::Duration| format!("{}ms", time.as_millis());
+        let entries = [
+            ("sourceConn", json!(self.source.to_string())),
+            ("targetConn", json!(self.target.to_string())),
+            ("stagingConn", json!(self.staging.as_ref().map(ToString::to_string))),
+            ("targetSchema", json!(self.schema_label())),
+            ("stagingSchema", json!(self.staging_schema.join("."))),
+            ("stagingCreateSchema", json!(self.staging_create)),
+            ("slotName", json!(self.slot)),
+            ("publicationName", json!(self.publication)),
+            ("standbyTimeout", json!(millis(self.standby_timeout))),
+            ("applyTimeout", json!(millis(self.apply_timeout))),
+            ("parallelism", json!(core.applies_max)),
+            ("flushSize", json!(core.batch_rows_max)),
+            ("flushPeriod", json!(millis(core.batch_age_max))),
+            ("timestampLimit", json!(core.batch_txs_max)),
+            ("collapseMutations", json!(core.collapse)),
+            ("maxRetries", json!(core.retry.tries_max)),
+            ("retryInitialBackoff", json!(millis(core.retry.delay_first))),
+            ("retryMaxBackoff", json!(millis(core.retry.delay_max))),
+            ("retryMultiplier", json!(core.retry.factor)),
+            ("dlqTableName", json!(self.dlq_table)),
+            ("schemaRefresh", json!(self.schema_refresh.map(millis))),
+            ("targetMaxPoolSize", json!(target_pool.sessions_max)),
+            ("targetIdleTime", json!(millis(target_pool.idle_max))),
+            ("targetMaxLifetime", json!(millis(target_pool.age_max))),
+            ("targetStatementCacheSize", json!(target_pool.statements_max)),
+            ("stagingMaxPoolSize", json!(staging_pool.sessions_max)),
+            ("stagingIdleTime", json!(millis(staging_pool.idle_max))),
+            ("stagingMaxLifetime", json!(millis(staging_pool.age_max))),
+            ("memoryLimit", json!(core.buffered_bytes_max)),
+            ("truncate", json!(format!("{:?}", self.truncate).to_lowercase())),
+            ("onReject", json!(format!("{:?}", core.on_reject).to_lowercase())),
+        ];
+        entries.map(|(flag, value)| (flag.to_owned(), value)).into_iter().collect()
+    }
+}

@@ -1,0 +1,82 @@
+//! Watches a run for its operator: counts, and says in the log what the documents tell people to look
+//! for.
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use replicator_core::model::catalog::Catalog;
+use replicator_core::model::mutation::{ApplyRequest, Change, TableId};
+use replicator_core::model::position::Position;
+use replicator_core::{Event, Failure, Status};
+use replicator_io::driver::Observer;
+use replicator_io::metrics::Metrics;
+use replicator_io::source::pg::progress::Progress;
+use tracing::{debug, enabled, warn};
+
+/// See the [module docs](self).
+#[derive(Debug)]
+pub(super) struct Onlooker {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) progress: Progress,
+}
+
+impl Observer for Onlooker {
+    fn received(&self, event: &Event) {
+        self.metrics.received(event);
+    }
+
+    fn status(&self, status: &Status) {
+        Observer::status(&*self.metrics, status);
+        if let Some(Position::Lsn(applied)) = status.applied {
+            self.progress.applied(applied);
+        }
+    }
+
+    fn applied(&self, request: &ApplyRequest, took: Duration) {
+        self.metrics.applied(request, took);
+        if enabled!(tracing::Level::DEBUG) {
+            self.log_applied(request, took);
+        }
+    }
+
+    fn failed(&self, failure: &Failure) {
+        self.metrics.failed(failure);
+        match failure {
+            // Another order is tried at once; nobody needs to look.
+            Failure::Constraint { .. } => debug!("warning during tryCommit: {failure}"),
+            Failure::Transient { .. }
+            | Failure::OutcomeUnknown { .. }
+            | Failure::Rejected { .. }
+            | Failure::Fenced => warn!("warning during tryCommit: {failure}"),
+        }
+    }
+}
+
+impl Onlooker {
+    fn log_applied(&self, request: &ApplyRequest, took: Duration) {
+        let batch = &request.batch;
+        let mut counts: BTreeMap<TableId, (u64, u64)> = BTreeMap::new();
+        for mutation in &batch.mutations {
+            let (upserts, deletes) = counts.entry(mutation.table).or_default();
+            match &mutation.change {
+                Change::Insert(_) | Change::Upsert(_) | Change::Update(_) => *upserts += 1,
+                Change::Delete(_) | Change::Truncate => *deletes += 1,
+            }
+        }
+        let duration = format!("{took:?}");
+        for (table, (upserted, deleted)) in counts {
+            let target = &self.catalog.table(table).name;
+            let proposed = upserted;
+            if upserted > 0 {
+                debug!(conflicts = 0, %duration, proposed, %target, upserted, "upserted rows");
+            }
+            if deleted > 0 {
+                debug!(%duration, deleted, %target, "deleted rows");
+            }
+        }
+        if batch.piece.commits() {
+            debug!("progressed to LSN: {}", batch.position);
+        }
+    }
+}

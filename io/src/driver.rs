@@ -1,0 +1,194 @@
+//! Runs one machine: waits for an event, steps, starts the effects, again.
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use replicator_core::model::mutation::ApplyRequest;
+use replicator_core::{Demand, Effect, Effects, Event, Failure, Machine, Status, Stop};
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+use tracing::trace;
+
+use crate::clock::Clock;
+use crate::port::{Fence, Source, StagedPage, Staging, Target};
+
+/// Why a run ended. The supervisor starts the next one; there is no other way to recover.
+#[derive(Debug, Error)]
+pub enum RunError<E: std::error::Error + 'static> {
+    /// An adapter panicked.
+    #[error("effect task died")]
+    Died(#[from] JoinError),
+    /// The source said nothing more.
+    #[error(transparent)]
+    Source(E),
+    /// See [`Stop`].
+    #[error(transparent)]
+    Stop(#[from] Stop),
+}
+
+/// Watches a run, for metrics. Called on the run's own task: must not block.
+pub trait Observer: std::fmt::Debug + Send + Sync + 'static {
+    /// The source sent this.
+    fn received(&self, event: &Event);
+    /// The machine after a step.
+    fn status(&self, status: &Status);
+    /// A batch is in the target.
+    fn applied(&self, request: &ApplyRequest, took: Duration);
+    /// An effect failed; the machine decides what follows.
+    fn failed(&self, failure: &Failure);
+}
+
+/// What a run needs besides its machine.
+#[derive(Debug)]
+pub struct Run<S, G, T> {
+    /// Where changes come from.
+    pub source: S,
+    /// Where we keep what must survive us.
+    pub staging: G,
+    /// Where changes go.
+    pub target: T,
+    /// Marks what this run writes.
+    pub fence: Fence,
+    /// The clock.
+    pub clock: Clock,
+    /// Turns true when the run should end in good order: read no more, finish what is on its way.
+    pub stop: watch::Receiver<bool>,
+    /// Looks on.
+    pub observer: Arc<dyn Observer>,
+}
+
+/// Runs until something breaks, or until the run was asked to stop and has finished its work. Returns
+/// the source then, so that it can be closed with a last word about the checkpoint.
+///
+/// # Errors
+///
+/// See [`RunError`].
+pub async fn run<S: Source, G: Staging, T: Target>(
+    mut machine: Machine,
+    run: Run<S, G, T>,
+) -> Result<S, RunError<S::Error>> {
+    let Run { mut source, staging, target, fence, clock, mut stop, observer } = run;
+    let mut effects = Effects::default();
+    let mut running = JoinSet::new();
+    // What the source said and the machine had no room for yet: at most one read of the source.
+    let mut inbox: VecDeque<Event> = VecDeque::new();
+    let mut heard: Vec<Event> = Vec::new();
+    loop {
+        let stopping = *stop.borrow();
+        if stopping && running.is_empty() && is_finished(&machine.status()) {
+            return Ok(source);
+        }
+        let has_room = machine.demand() == Demand::Read && !stopping;
+        let event = tokio::select! {
+            biased;
+            event = next_of(&mut inbox), if has_room && !inbox.is_empty() => event,
+            Some(done) = running.join_next() => finished(done?, &*observer),
+            () = clock.sleep_until(machine.next_deadline()) => Event::DeadlineReached,
+            changed = stop.changed(), if !stopping => {
+                // Nobody is left who could ask for an end in good order.
+                if changed.is_err() {
+                    return Ok(source);
+                }
+                continue;
+            }
+            read = source.next(&mut heard), if has_room && inbox.is_empty() => {
+                read.map_err(RunError::Source)?;
+                heard.iter().for_each(|event| observer.received(event));
+                inbox.extend(heard.drain(..));
+                continue;
+            }
+        };
+        let now = clock.now();
+        trace!(?now, %event, "step");
+        machine.step(now, event, &mut effects)?;
+        for effect in effects.drain() {
+            trace!(%effect, "effect");
+            match effect {
+                Effect::Acknowledge(position) => source.acknowledge(position),
+                Effect::Answer(request) => source.answer(request),
+                Effect::Apply { .. }
+                | Effect::ReadStaged { .. }
+                | Effect::RetireStaged { .. }
+                | Effect::SaveCheckpoint { .. }
+                | Effect::SaveResolved { .. }
+                | Effect::Stage { .. } => {
+                    running.spawn(perform(effect, fence, clock, staging.clone(), target.clone()));
+                }
+            }
+        }
+        if inbox.is_empty() {
+            observer.status(&machine.status());
+        }
+    }
+}
+
+/// Nothing is held, nothing is on its way, and the checkpoint says so.
+fn is_finished(status: &Status) -> bool {
+    let held = status.applies.saturating_add(status.waiting).saturating_add(status.buffered_rows);
+    held == 0 && status.checkpoint == status.applied
+}
+
+/// Cancel safe: it never waits.
+async fn next_of(inbox: &mut VecDeque<Event>) -> Event {
+    match inbox.pop_front() {
+        Some(event) => event,
+        None => std::future::pending().await,
+    }
+}
+
+/// How an effect ended, with what an observer wants to know of it.
+struct Finished {
+    event: Event,
+    applied: Option<(ApplyRequest, Duration)>,
+}
+
+fn finished(finished: Finished, observer: &dyn Observer) -> Event {
+    let Finished { event, applied } = finished;
+    if let Event::Failed { failure, .. } = &event {
+        observer.failed(failure);
+    } else if let Some((request, took)) = applied {
+        observer.applied(&request, took);
+    }
+    event
+}
+
+/// Does one effect and turns its outcome into the event that reports it.
+async fn perform(
+    effect: Effect,
+    fence: Fence,
+    clock: Clock,
+    staging: impl Staging,
+    target: impl Target,
+) -> Finished {
+    let started = clock.now();
+    let mut applied = None;
+    let (op, outcome) = match effect {
+        Effect::Apply { op, request } => {
+            let outcome = target.apply(fence, request.clone()).await;
+            applied = Some((request, clock.since(started)));
+            (op, outcome)
+        }
+        Effect::ReadStaged { op, after, through, rows_max } => {
+            let event = match staging.read(after, through, rows_max).await {
+                Ok(StagedPage { rows, exhausted }) => Event::StagedRead { op, rows, exhausted },
+                Err(failure) => Event::Failed { op, failure },
+            };
+            return Finished { event, applied };
+        }
+        Effect::RetireStaged { op, through } => (op, staging.retire(fence, through).await),
+        Effect::SaveCheckpoint { op, position } => {
+            (op, staging.save_checkpoint(fence, position).await)
+        }
+        Effect::SaveResolved { op, partition, resolved } => {
+            (op, staging.save_resolved(fence, partition, resolved).await)
+        }
+        Effect::Stage { op, rows } => (op, staging.stage(fence, rows).await),
+        Effect::Acknowledge(_) | Effect::Answer(_) => unreachable!("done by the driver itself"),
+    };
+    let event = match outcome {
+        Ok(()) => Event::Done(op),
+        Err(failure) => Event::Failed { op, failure },
+    };
+    Finished { event, applied }
+}

@@ -1,0 +1,324 @@
+//! The names, types and labels of all metrics: the documented ones, and what we add.
+use prometheus::core::Collector;
+use prometheus::{
+    Counter, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts,
+    Registry,
+};
+
+/// Adds a metric to `registry` and returns a handle to it.
+pub(super) fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: prometheus::Result<C>,
+) -> C {
+    let metric = metric.expect("names, labels and buckets are constants and valid");
+    let clone = Box::new(metric.clone());
+    registry.register(clone).expect("every name stands once in this module");
+    metric
+}
+
+/// Adds a counter of fractions, such as seconds.
+pub(super) fn register_counter(registry: &Registry, name: &str, help: &str) -> Counter {
+    register(registry, Counter::new(name, help))
+}
+
+/// All metrics of one target schema, which is the label `schema`.
+#[derive(Debug)]
+pub(super) struct Families {
+    pub(super) source: SourceFamilies,
+    pub(super) lag: LagFamilies,
+    pub(super) work: WorkFamilies,
+    pub(super) tables: TableFamilies,
+}
+
+/// What comes in.
+#[derive(Debug)]
+pub(super) struct SourceFamilies {
+    pub(super) mutations: IntCounterVec,
+    pub(super) accepted: IntCounterVec,
+    pub(super) sent_to_apply: IntCounter,
+    pub(super) empty_transactions: IntCounter,
+    pub(super) transactions: IntCounter,
+    pub(super) dial_success: IntCounter,
+    pub(super) dial_failure: IntCounter,
+    pub(super) connected: Gauge,
+}
+
+/// How far behind we are.
+#[derive(Debug)]
+pub(super) struct LagFamilies {
+    pub(super) received_distribution: Histogram,
+    pub(super) transaction: Histogram,
+    pub(super) commit_to_apply: Histogram,
+    pub(super) source: Gauge,
+    pub(super) target: Gauge,
+    pub(super) target_bytes: Gauge,
+    pub(super) applied_timestamp: Gauge,
+    pub(super) pending_timestamp: Gauge,
+}
+
+/// What is held, applied and tried again.
+#[derive(Debug)]
+pub(super) struct WorkFamilies {
+    pub(super) sweep_duration: Histogram,
+    pub(super) sweep_applied: IntCounter,
+    pub(super) sweep_success_timestamp: Gauge,
+    pub(super) parallelism_percent: Gauge,
+    pub(super) queue_batches: Gauge,
+    pub(super) queue_rows: Gauge,
+    pub(super) queue_bytes: Gauge,
+    pub(super) queue_percent: Gauge,
+    pub(super) errors: IntCounterVec,
+    pub(super) retry_actions: IntCounter,
+    pub(super) retried: IntCounterVec,
+    pub(super) aborted: IntCounterVec,
+}
+
+/// Metrics with the labels `schema` and `table`.
+#[derive(Debug)]
+pub(super) struct TableFamilies {
+    pub(super) upserts: IntCounterVec,
+    pub(super) deletes: IntCounterVec,
+    pub(super) conflicts: IntCounterVec,
+    pub(super) resolves: IntCounterVec,
+    pub(super) dead_letters: IntCounterVec,
+    pub(super) duration: HistogramVec,
+    pub(super) age: HistogramVec,
+}
+
+/// Makes metrics of one target schema.
+struct Maker<'a> {
+    registry: &'a Registry,
+    schema: &'a str,
+}
+
+impl Maker<'_> {
+    fn opts(&self, name: &str, help: &str) -> Opts {
+        Opts::new(name, help).const_label("schema", self.schema)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Gauge {
+        register(self.registry, Gauge::with_opts(self.opts(name, help)))
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        register(self.registry, IntCounter::with_opts(self.opts(name, help)))
+    }
+
+    /// A counter without the label `schema`.
+    fn plain_counter(&self, name: &str, help: &str) -> IntCounter {
+        register(self.registry, IntCounter::new(name, help))
+    }
+
+    fn counters(&self, name: &str, labels: &[&str], help: &str) -> IntCounterVec {
+        register(self.registry, IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: Vec<f64>) -> Histogram {
+        let opts = HistogramOpts::from(self.opts(name, help)).buckets(buckets);
+        register(self.registry, Histogram::with_opts(opts))
+    }
+
+    fn histograms(&self, name: &str, help: &str, buckets: Vec<f64>) -> HistogramVec {
+        let opts = HistogramOpts::new(name, help).buckets(buckets);
+        register(self.registry, HistogramVec::new(opts, &["schema", "table"]))
+    }
+}
+
+impl Families {
+    /// Makes all metrics and adds them to `registry`.
+    pub(super) fn new(registry: &Registry, schema: &str) -> Self {
+        let make = Maker { registry, schema };
+        Self {
+            source: SourceFamilies::new(&make),
+            lag: LagFamilies::new(&make),
+            work: WorkFamilies::new(&make),
+            tables: TableFamilies::new(&make),
+        }
+    }
+}
+
+impl SourceFamilies {
+    fn new(make: &Maker<'_>) -> Self {
+        Self {
+            mutations: make.counters(
+                "mutation_total",
+                &["source", "type"],
+                "Row changes read from the source.",
+            ),
+            accepted: make.counters(
+                "acceptor_mutations_total",
+                &["type"],
+                "Row changes: received, applied with success, or refused with an error.",
+            ),
+            sent_to_apply: make.counter(
+                "target_mutations_sent_to_apply_queue",
+                "Row changes handed on to be applied.",
+            ),
+            empty_transactions: make.plain_counter(
+                "pglogical_empty_transactions",
+                "Source transactions without a change for the target.",
+            ),
+            transactions: make.counter("transactions_total", "Source transactions received."),
+            dial_success: make.plain_counter(
+                "pglogical_dial_success_total",
+                "Successful starts of the replication stream.",
+            ),
+            dial_failure: make.plain_counter(
+                "pglogical_dial_failure_total",
+                "Failed starts of the replication stream.",
+            ),
+            connected: make.gauge("source_connected", "1 while the source is read, otherwise 0."),
+        }
+    }
+}
+
+impl LagFamilies {
+    fn new(make: &Maker<'_>) -> Self {
+        Self {
+            received_distribution: make.histogram(
+                "core_source_lag_seconds",
+                "Source commit until the commit was received.",
+                lags(),
+            ),
+            transaction: make.histogram(
+                "target_apply_transaction_lag_seconds",
+                "Source commit until the commit in the target, for the newest transaction of each \
+                 batch.",
+                lags(),
+            ),
+            commit_to_apply: make.histogram(
+                "source_commit_to_apply_lag_seconds",
+                "Source write until the write to the target, for the newest transaction of each \
+                 batch.",
+                lags(),
+            ),
+            source: make.gauge(
+                "source_lag_seconds",
+                "Age of the newest word of the source. Grows while the source is silent.",
+            ),
+            target: make.gauge(
+                "target_lag_seconds",
+                "How old the target is, compared with the source. Grows while nothing is applied.",
+            ),
+            target_bytes: make.gauge(
+                "target_lag_bytes",
+                "Bytes of the source's log that were received and are not applied.",
+            ),
+            applied_timestamp: make.gauge(
+                "target_applied_timestamp_seconds",
+                "Unix time of the source that the target has reached.",
+            ),
+            pending_timestamp: make.gauge(
+                "target_pending_timestamp_seconds",
+                "Unix time of the source that was received.",
+            ),
+        }
+    }
+}
+
+impl WorkFamilies {
+    fn new(make: &Maker<'_>) -> Self {
+        Self {
+            sweep_duration: make.histogram(
+                "core_sweep_duration_seconds",
+                "Time to apply one batch.",
+                latencies(),
+            ),
+            sweep_applied: make.counter(
+                "core_sweep_mutations_applied_total",
+                "Row changes that are in the target.",
+            ),
+            sweep_success_timestamp: make.gauge(
+                "core_sweep_success_timestamp_seconds",
+                "Unix time when last a batch was applied, or there was none to apply.",
+            ),
+            parallelism_percent: make
+                .gauge("core_parallelism_utilization_percent", "Share of --parallelism in use."),
+            queue_batches: make.gauge(
+                "target_apply_queue_size",
+                "Target transactions that wait for rows which others hold.",
+            ),
+            queue_rows: make.gauge("target_apply_queue_rows", "Rows held in memory."),
+            queue_bytes: make.gauge("target_apply_queue_bytes", "Bytes of the rows in memory."),
+            queue_percent: make.gauge(
+                "target_apply_queue_utilization_percent",
+                "Share of --memoryLimit in use. Above 90 the source has to wait.",
+            ),
+            errors: make.counters(
+                "apply_errors_total",
+                &["schema", "table"],
+                "Batches that the target refused.",
+            ),
+            retry_actions: make.plain_counter(
+                "retry_actions_total",
+                "Target transactions that were tried until they were through.",
+            ),
+            retried: make.counters(
+                "retry_retried_total",
+                &["code"],
+                "Failures after which something is tried again, by the database's code.",
+            ),
+            aborted: make.counters(
+                "retry_aborted_total",
+                &["code"],
+                "Failures after which nothing is tried again, by the database's code.",
+            ),
+        }
+    }
+}
+
+impl TableFamilies {
+    fn new(make: &Maker<'_>) -> Self {
+        let counters = |name, help| make.counters(name, &["schema", "table"], help);
+        Self {
+            upserts: counters("apply_upserts_total", "Rows upserted."),
+            deletes: counters("apply_deletes_total", "Rows deleted."),
+            conflicts: counters("apply_conflicts_total", "Compare-and-set conflicts."),
+            resolves: counters("apply_resolves_total", "Conflicts that were resolved."),
+            dead_letters: counters("dead_letters_total", "Rows in the dead-letter table."),
+            duration: make.histograms(
+                "apply_duration_seconds",
+                "Time of a target transaction that changed the table.",
+                vec![
+                    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0,
+                ],
+            ),
+            age: make.histograms(
+                "target_apply_mutation_age_seconds",
+                "Age of the table's newest change when it was applied.",
+                vec![
+                    0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0,
+                    14_400.0, 86_400.0,
+                ],
+            ),
+        }
+    }
+}
+
+/// 1 to 9 milliseconds, tens, hundreds, seconds, and tens of seconds up to 60, as documented.
+fn latencies() -> Vec<f64> {
+    let decades = [1_u32, 10, 100, 1_000, 10_000];
+    let millis = decades.iter().flat_map(|decade| (1..=9).map(move |digit| digit * decade));
+    millis.filter(|millis| *millis <= 60_000).map(|millis| f64::from(millis) / 1_000.0).collect()
+}
+
+/// Like latencies, and on to a day.
+fn lags() -> Vec<f64> {
+    let mut buckets = latencies();
+    buckets.extend([300.0, 900.0, 3_600.0, 14_400.0, 86_400.0]);
+    buckets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::latencies;
+
+    #[test]
+    fn latency_buckets_are_the_documented_ones() {
+        let buckets = latencies();
+        assert_eq!(buckets.len(), 42);
+        assert_eq!(&buckets[..3], [0.001, 0.002, 0.003]);
+        assert_eq!(buckets[9], 0.01);
+        assert_eq!(buckets[41], 60.0);
+    }
+}

@@ -1,0 +1,10 @@
+//! Connections to PostgreSQL and CockroachDB: one parser of connection strings, one way to set up TLS,
+//! SQL sessions and the replication protocol.
+pub mod connect;
+pub mod conninfo;
+pub mod pool;
+pub mod replication;
+pub mod secret;
+pub mod server_error;
+pub mod session;
+pub mod tls;

@@ -1,0 +1,159 @@
+//! The two halves of a stream: what the server sends, and what we report.
+use std::{fmt, io};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use replicator_core::decode::pg_frames::StandbyStatus;
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf,
+    split as halves,
+};
+
+use super::push_empty;
+use super::wire::{Message, Wire, WireError, split_message};
+use crate::pg::server_error::ServerError;
+use crate::pg::tls::PgStream;
+
+/// What one buffer holds. Frames are slices of it, so it lives as long as the rows in it.
+const BUFFER_BYTES: usize = 128 * 1024;
+
+/// With less room than this a read goes to a fresh buffer.
+const ROOM_BYTES_MIN: usize = 32 * 1024;
+
+/// Splits a connection on which streaming has begun.
+pub(super) fn split<S>(wire: Wire<S>) -> (FrameReader<S>, FrameWriter<S>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let Wire { stream, read, write } = wire;
+    let (reader, writer) = halves(stream);
+    (FrameReader { half: reader, buffer: read }, FrameWriter { half: writer, buffer: write })
+}
+
+/// Reads frames.
+pub struct FrameReader<S> {
+    half: ReadHalf<PgStream<S>>,
+    buffer: BytesMut,
+}
+
+impl<S> fmt::Debug for FrameReader<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unread = self.buffer.len();
+        f.debug_struct("FrameReader").field("unread", &unread).finish_non_exhaustive()
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> FrameReader<S> {
+    /// Waits until bytes arrive, and returns how many did. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// The connection broke, or the server hung up.
+    pub async fn fill(&mut self) -> Result<usize, WireError> {
+        if self.buffer.capacity() - self.buffer.len() < ROOM_BYTES_MIN {
+            self.buffer.reserve(BUFFER_BYTES);
+        }
+        match self.half.read_buf(&mut self.buffer).await? {
+            0 => Err(WireError::Closed),
+            bytes => Ok(bytes),
+        }
+    }
+
+    /// The payload of the next CopyData message, if all of it has arrived: a slice of the buffer it came
+    /// in.
+    ///
+    /// # Errors
+    ///
+    /// The server ended the stream or broke the protocol.
+    pub fn next_frame(&mut self) -> Result<Option<Bytes>, WireError> {
+        loop {
+            let message = match split_message(&mut self.buffer)? {
+                Ok(message) => message,
+                Err(whole) => {
+                    // A row of hundreds of megabytes moves once, not at every read.
+                    let missing = whole.saturating_sub(self.buffer.len());
+                    if BUFFER_BYTES < missing {
+                        self.buffer.reserve(missing);
+                    }
+                    return Ok(None);
+                }
+            };
+            match message {
+                Message { tag: b'd', body } => return Ok(Some(body)),
+                Message { tag: b'E', body } => {
+                    return Err(WireError::Server(ServerError::parse(&body)));
+                }
+                // CopyDone: the server is shutting down.
+                Message { tag: b'c', .. } => return Err(WireError::Closed),
+                // NoticeResponse, ParameterStatus.
+                Message { tag: b'N' | b'S', .. } => (),
+                Message { .. } => {
+                    return Err(WireError::Protocol { what: "an unknown message in a stream" });
+                }
+            }
+        }
+    }
+
+    /// Reads and drops everything until the server ends the stream. Not cancel safe.
+    pub async fn drain(&mut self) {
+        while let Ok(frame) = self.next_frame() {
+            if frame.is_none() && self.fill().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Writes reports.
+pub struct FrameWriter<S> {
+    half: WriteHalf<PgStream<S>>,
+    buffer: BytesMut,
+}
+
+impl<S> fmt::Debug for FrameWriter<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FrameWriter").finish_non_exhaustive()
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> FrameWriter<S> {
+    /// Sends a report. Not cancel safe: a dropped future leaves half a message behind.
+    ///
+    /// # Errors
+    ///
+    /// The connection broke.
+    pub async fn report(&mut self, status: &StandbyStatus) -> io::Result<()> {
+        // CopyData, and its length, which counts itself.
+        self.buffer.put_u8(b'd');
+        self.buffer.put_u32(38);
+        self.buffer.put_slice(&status.encode());
+        self.send().await
+    }
+
+    /// Tells the server that no report follows. It ends its side then.
+    ///
+    /// # Errors
+    ///
+    /// The connection broke.
+    pub async fn finish(&mut self) -> io::Result<()> {
+        push_empty(b'c', &mut self.buffer);
+        self.send().await
+    }
+
+    /// Says goodbye.
+    ///
+    /// # Errors
+    ///
+    /// The connection broke.
+    pub async fn terminate(mut self) -> io::Result<()> {
+        push_empty(b'X', &mut self.buffer);
+        self.send().await?;
+        self.half.shutdown().await
+    }
+
+    async fn send(&mut self) -> io::Result<()> {
+        self.half.write_all(&self.buffer).await?;
+        self.half.flush().await?;
+        self.buffer.clear();
+        Ok(())
+    }
+}

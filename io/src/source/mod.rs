@@ -1,0 +1,2 @@
+//! Where changes come from.
+pub mod pg;

@@ -1,0 +1,3 @@
+//! Where we keep what must survive us.
+pub mod pg_store;
+pub mod schema;

@@ -1,0 +1,230 @@
+//! The staging tables: their names, and how they are made.
+//!
+//! `memo` is the documented table of the older tool, so that its installations resume. The other two
+//! are ours: `replicator_fences` holds the number of the newest run of each stream,
+//! `replicator_applied` which runs of source transactions are in the target beyond the checkpoint.
+use replicator_core::dialect::Product;
+use replicator_core::model::ident::Quoted;
+use thiserror::Error;
+use tokio_postgres::Client;
+
+/// The staging schema as the flag names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StagingName {
+    /// The database, if there is one to name: CockroachDB only.
+    pub database: Option<String>,
+    /// The schema.
+    pub schema: String,
+}
+
+impl StagingName {
+    /// Reads the parts of `--stagingSchema`. One part is a database with the schema `public` on
+    /// CockroachDB, and a schema of the connected database on PostgreSQL, which cannot reach another.
+    /// Two parts are database and schema; on PostgreSQL the first must be `connected`, except for the
+    /// default `_replicator.public`, which becomes the schema `_replicator`.
+    ///
+    /// # Errors
+    ///
+    /// See [`StagingNameError`].
+    pub fn resolve(
+        parts: &[String],
+        product: Product,
+        connected: &str,
+    ) -> Result<Self, StagingNameError> {
+        match (product, parts) {
+            (Product::Cockroach, [database]) => {
+                Ok(Self { database: Some(database.clone()), schema: "public".to_owned() })
+            }
+            (Product::Cockroach, [database, schema]) => {
+                Ok(Self { database: Some(database.clone()), schema: schema.clone() })
+            }
+            (Product::Postgres, [schema]) => Ok(Self { database: None, schema: schema.clone() }),
+            (Product::Postgres, [database, schema]) if database == connected => {
+                Ok(Self { database: None, schema: schema.clone() })
+            }
+            (Product::Postgres, [database, schema])
+                if database == "_replicator" && schema == "public" =>
+            {
+                Ok(Self { database: None, schema: database.clone() })
+            }
+            (Product::Postgres, [database, _]) => Err(StagingNameError::OtherDatabase {
+                named: database.clone(),
+                connected: connected.to_owned(),
+            }),
+            (Product::Postgres | Product::Cockroach, _) => Err(StagingNameError::Parts),
+        }
+    }
+
+    /// A table of the schema, qualified and quoted.
+    #[must_use]
+    pub fn table(&self, name: &str) -> String {
+        format!("{self}.{}", Quoted(name))
+    }
+}
+
+impl std::fmt::Display for StagingName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(database) = &self.database {
+            write!(f, "{}.", Quoted(database))?;
+        }
+        write!(f, "{}", Quoted(&self.schema))
+    }
+}
+
+/// The staging schema cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum StagingNameError {
+    /// Not one or two parts.
+    #[error("--stagingSchema must be one name or database.schema")]
+    Parts,
+    /// PostgreSQL reaches only the database it is connected to.
+    #[error(
+        "--stagingSchema names database \"{named}\", but on PostgreSQL the staging schema must be in \
+         the connected database \"{connected}\"; give the schema alone"
+    )]
+    OtherDatabase {
+        /// What the flag says.
+        named: String,
+        /// What the connection says.
+        connected: String,
+    },
+}
+
+/// The staging schema could not be prepared.
+#[derive(Debug, Error)]
+pub enum StagingSchemaError {
+    /// It is not there and we were not asked to make it.
+    #[error(
+        "staging schema {name} does not exist; run once with --stagingCreateSchema, or run: {fix}"
+    )]
+    Missing {
+        /// Its name.
+        name: String,
+        /// The SQL that makes it.
+        fix: String,
+    },
+    /// The database refused.
+    #[error("could not prepare staging schema {name}")]
+    Query {
+        /// Its name.
+        name: String,
+        /// What the database said.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+}
+
+/// Checks that the schema is there, makes it if asked to, and makes the tables that are missing.
+/// Repeating it changes nothing.
+///
+/// # Errors
+///
+/// See [`StagingSchemaError`].
+pub async fn prepare(
+    client: &Client,
+    name: &StagingName,
+    create: bool,
+) -> Result<(), StagingSchemaError> {
+    let failed = |source| StagingSchemaError::Query { name: name.to_string(), source };
+    if !exists(client, name).await.map_err(failed)? {
+        let mut fix = String::new();
+        if let Some(database) = &name.database {
+            fix.push_str(&format!("CREATE DATABASE IF NOT EXISTS {};", Quoted(database)));
+        }
+        fix.push_str(&format!("CREATE SCHEMA IF NOT EXISTS {name};"));
+        if !create {
+            return Err(StagingSchemaError::Missing { name: name.to_string(), fix });
+        }
+        for statement in fix.split_inclusive(';') {
+            client.batch_execute(statement).await.map_err(failed)?;
+        }
+    }
+    let had = tables(client, name).await.map_err(failed)?;
+    for (table, columns) in TABLES {
+        if !had.iter().any(|name| name == table) {
+            let sql = format!("CREATE TABLE IF NOT EXISTS {} ({columns})", name.table(table));
+            client.batch_execute(&sql).await.map_err(failed)?;
+        }
+    }
+    // The older tool refuses a schema without these marks, so write them where it would.
+    let marks = format!(
+        "INSERT INTO {memo} (key, value) \
+         SELECT 'version-' || pr, '{{\"state\":\"applied\"}}'::BYTEA \
+           FROM unnest(ARRAY['400', '389', '572', '828']) AS v(pr) \
+          WHERE NOT EXISTS (SELECT 1 FROM {memo}) \
+         ON CONFLICT (key) DO NOTHING",
+        memo = name.table("memo"),
+    );
+    client.batch_execute(&marks).await.map_err(failed)
+}
+
+/// `CREATE TABLE` takes a lock and needs a right even where the table exists, so ask first.
+const TABLES: [(&str, &str); 3] = [
+    ("memo", "key TEXT PRIMARY KEY, value BYTEA NOT NULL"),
+    (
+        "replicator_fences",
+        "stream TEXT PRIMARY KEY, fence INT8 NOT NULL, since TIMESTAMPTZ NOT NULL DEFAULT now()",
+    ),
+    (
+        "replicator_applied",
+        "stream TEXT NOT NULL, fence INT8 NOT NULL, first_tx INT8 NOT NULL, after_position TEXT, \
+         through_position TEXT NOT NULL, applied_at TIMESTAMPTZ NOT NULL DEFAULT now(), \
+         CONSTRAINT replicator_applied_pkey PRIMARY KEY (stream, fence, first_tx)",
+    ),
+];
+
+/// `$1` = schema.
+async fn exists(client: &Client, name: &StagingName) -> Result<bool, tokio_postgres::Error> {
+    if let Some(database) = &name.database {
+        let known = "SELECT 1 FROM pg_catalog.pg_database WHERE datname = $1";
+        if client.query_opt(known, &[database]).await?.is_none() {
+            return Ok(false);
+        }
+    }
+    let sql = format!("SELECT 1 FROM {}pg_catalog.pg_namespace WHERE nspname = $1", of(name));
+    Ok(client.query_opt(&sql, &[&name.schema]).await?.is_some())
+}
+
+/// `$1` = schema.
+async fn tables(client: &Client, name: &StagingName) -> Result<Vec<String>, tokio_postgres::Error> {
+    let catalog = of(name);
+    let sql = format!(
+        "SELECT c.relname::TEXT FROM {catalog}pg_catalog.pg_class c \
+           JOIN {catalog}pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+          WHERE n.nspname = $1 AND c.relkind = 'r'"
+    );
+    let rows = client.query(&sql, &[&name.schema]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// CockroachDB shows the catalog of another database under its name.
+fn of(name: &StagingName) -> String {
+    name.database.as_ref().map(|database| format!("{}.", Quoted(database))).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Product, StagingName, StagingNameError};
+
+    fn resolve(text: &str, product: Product) -> Result<String, StagingNameError> {
+        let parts: Vec<String> = text.split('.').map(str::to_owned).collect();
+        StagingName::resolve(&parts, product, "app").map(|name| name.to_string())
+    }
+
+    #[test]
+    fn one_and_two_part_names_mean_what_each_product_can_do() {
+        let of = |text, product| resolve(text, product).unwrap();
+        assert_eq!(of("_replicator", Product::Cockroach), r#""_replicator"."public""#);
+        assert_eq!(of("defaultdb._replicator", Product::Cockroach), r#""defaultdb"."_replicator""#);
+        assert_eq!(of("_replicator", Product::Postgres), r#""_replicator""#);
+        assert_eq!(of("app._replicator", Product::Postgres), r#""_replicator""#);
+        assert_eq!(of("_replicator.public", Product::Postgres), r#""_replicator""#);
+    }
+
+    #[test]
+    fn another_database_of_postgresql_is_refused() {
+        let error = resolve("other._replicator", Product::Postgres).unwrap_err();
+        assert!(error.to_string().contains("\"other\""), "{error}");
+        assert_eq!(resolve("a.b.c", Product::Postgres), Err(StagingNameError::Parts));
+    }
+}

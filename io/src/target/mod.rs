@@ -1,0 +1,7 @@
+//! Where changes go.
+pub mod catalog;
+pub mod dead_letter;
+pub mod failure;
+pub mod pgwire;
+pub mod product;
+pub mod record;

@@ -1,0 +1,104 @@
+//! Which interesting states were reached. A generator that never gets there passes everything.
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// A state worth reaching.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Seen {
+    /// Two batches were on their way at once.
+    TwoBatches,
+    /// A younger batch was in the target before an older one.
+    OutOfOrder,
+    /// Several source transactions shared a target transaction.
+    GroupCommit,
+    /// A batch waited for another one.
+    BatchWaits,
+    /// The machine told its source to pause.
+    Pause,
+    /// The checkpoint moved to a position without a transaction.
+    IdleSaved,
+    /// The process died while a batch rested.
+    RetryAtCrash,
+    /// The process died while a transaction in pieces was open in the target.
+    PiecesAtCrash,
+    /// A transaction in pieces was committed.
+    PiecesCommitted,
+    /// The target refused an effect of a dead run.
+    LateRefused,
+    /// A run noticed that another one had begun.
+    Fenced,
+    /// A batch was tried in source order.
+    SourceOrder,
+    /// A batch was tried row by row.
+    RowWise,
+    /// A batch was halved.
+    Halved,
+    /// A change became a dead letter.
+    DeadLetter,
+    /// A unique value went from one row to another.
+    HandOver,
+    /// A transaction came again that the checkpoint covers.
+    ResentSkipped,
+    /// A transaction came again that the target has although no checkpoint covers it.
+    AppliedSkipped,
+    /// A batch was tried again that was in the target already.
+    RepeatRecognised,
+    /// A commit arrived after its own repetition.
+    DuplicateRefused,
+    /// A batch failed too often.
+    RetriesExhausted,
+    /// A transaction in pieces was lost.
+    PieceLost,
+    /// A promise waited for the rows before it.
+    PromiseWaits,
+    /// A write to staging was lost.
+    StagingLost,
+    /// A range of staged rows was read in more than one page.
+    Paged,
+    /// A partition promised less than it had promised before.
+    OlderPromise,
+    /// A row was staged again that was retired already.
+    StagedAgain,
+}
+
+/// How often each state was reached.
+#[derive(Clone, Debug, Default)]
+pub struct Coverage {
+    counts: BTreeMap<Seen, u64>,
+}
+
+impl Coverage {
+    /// It was reached.
+    pub fn mark(&mut self, seen: Seen) {
+        *self.counts.entry(seen).or_default() += 1;
+    }
+
+    /// It was reached, if so.
+    pub fn mark_if(&mut self, reached: bool, seen: Seen) {
+        if reached {
+            self.mark(seen);
+        }
+    }
+
+    /// Adds what another world reached.
+    pub fn add(&mut self, other: &Self) {
+        for (seen, count) in &other.counts {
+            *self.counts.entry(*seen).or_default() += count;
+        }
+    }
+
+    /// How often it was reached.
+    #[must_use]
+    pub fn count(&self, seen: Seen) -> u64 {
+        self.counts.get(&seen).copied().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Coverage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (seen, count) in &self.counts {
+            writeln!(f, "{count:>8} {seen:?}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,133 @@
+//! Which faults exist in a world and how often they come, and the limits of its machine.
+//!
+//! A world draws first *which* faults it has. One where everything is slightly broken finds less than
+//! one where two things are badly broken.
+use std::time::Duration;
+
+use replicator_core::{Config, OnReject, Retry};
+
+use crate::random::Random;
+use crate::schema::GROUPS;
+use crate::workload::Story;
+
+/// Which kind of source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Totally ordered, like PostgreSQL.
+    Ordered,
+    /// Unordered rows and resolved timestamps over two partitions, like a changefeed.
+    Changefeed,
+}
+
+/// Everything that is drawn once for a world.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The source.
+    pub kind: Kind,
+    /// The machine's limits and delays.
+    pub config: Config,
+    /// The tables in use.
+    pub tables: Vec<&'static str>,
+    /// What transactions do.
+    pub stories: Vec<Story>,
+    /// Whether some transactions come in pieces.
+    pub pieces: bool,
+    /// Whether the target refuses some values for good.
+    pub limits: bool,
+    /// The faults.
+    pub faults: Faults,
+}
+
+/// How often each fault comes, beside 10 for an effect that succeeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Faults {
+    /// An effect fails for a moment.
+    pub transient: u32,
+    /// An effect's outcome is lost.
+    pub unknown: u32,
+    /// The target refuses a statement or a commit without a lasting reason.
+    pub refusals: u32,
+    /// The process dies.
+    pub crash: u32,
+    /// Another replicator begins a run.
+    pub usurp: u32,
+    /// The source starts again from an older position.
+    pub rewind: u32,
+}
+
+impl Setup {
+    /// Draws a world.
+    #[must_use]
+    pub fn draw(kind: Kind, seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let faults = Faults::draw(&mut random);
+        let config = config(&mut random);
+        let limits = random.chance(15);
+        // Whether some changes may become dead letters.
+        let refuses = limits || faults.refusals > 0;
+        let lasting = refuses && config.on_reject == OnReject::DeadLetter;
+        let mut tables = Vec::new();
+        for _ in 0..random.within(1, 4) {
+            let group = random.pick(&GROUPS);
+            // A child that waits for the end of its transaction cannot be named as the one to blame
+            // when its parent became a dead letter; such a run stops, as it says.
+            if !(lasting && group.contains(&"late")) {
+                tables.extend(group);
+            }
+        }
+        if tables.is_empty() {
+            tables.extend(GROUPS[0]);
+        }
+        tables.sort_unstable();
+        tables.dedup();
+        let stories = Story::draw(kind, lasting, &mut random);
+        let pieces = kind == Kind::Ordered && random.chance(40);
+        Self { kind, config, tables, stories, pieces, limits, faults }
+    }
+}
+
+impl Faults {
+    /// None at all.
+    pub const NONE: Self =
+        Self { transient: 0, unknown: 0, refusals: 0, crash: 0, usurp: 0, rewind: 0 };
+
+    fn draw(random: &mut Random) -> Self {
+        let mut often = |percent: u8, max: usize| {
+            let exists = random.chance(percent);
+            let weight = random.within(1, max);
+            if exists { u32::try_from(weight).expect("a small weight") } else { 0 }
+        };
+        Self {
+            transient: often(50, 4),
+            unknown: often(50, 4),
+            refusals: often(20, 3),
+            crash: often(50, 3),
+            usurp: often(15, 1),
+            rewind: often(30, 2),
+        }
+    }
+}
+
+fn config(random: &mut Random) -> Config {
+    let millis = |number: usize| Duration::from_millis(u64::try_from(number).expect("small"));
+    let small = |number: usize| u32::try_from(number).expect("small");
+    Config {
+        batch_rows_max: random.within(1, 8),
+        batch_txs_max: random.within(1, 6),
+        batch_age_max: millis(random.pick(&[0, 5, 30])),
+        buffered_bytes_max: random.pick(&[400, 2_000, 20_000]),
+        stages_max: random.within(1, 4),
+        applies_max: random.within(1, 4),
+        retry: Retry {
+            tries_max: small(random.within(1, 6)),
+            delay_first: millis(random.within(1, 20)),
+            delay_max: millis(random.within(20, 60)),
+            factor: small(random.within(1, 3)),
+        },
+        read_rows_max: small(random.within(1, 6)),
+        save_interval: millis(random.pick(&[0, 0, 10, 60])),
+        on_reject: random.pick(&[OnReject::Stop, OnReject::DeadLetter]),
+        collapse: random.chance(85),
+        seed: random.word(),
+    }
+}

@@ -1,0 +1,82 @@
+//! One machine from resume to stop, recorded, so that it can be played again.
+use replicator_core::model::time::MonoTime;
+use replicator_core::{Config, Demand, Durable, Effect, Effects, Event, Machine, Status, Stop};
+use std::sync::Arc;
+
+use crate::schema::schema;
+use crate::store::Fence;
+
+/// What a machine answered to one event.
+type Answer = Result<Vec<Effect>, Stop>;
+
+/// A run.
+#[derive(Debug)]
+pub struct Run {
+    /// What its writes carry.
+    pub fence: Fence,
+    /// What it began with.
+    pub durable: Durable,
+    config: Config,
+    began: MonoTime,
+    machine: Machine,
+    steps: Vec<(MonoTime, Event, Answer)>,
+}
+
+impl Run {
+    /// Resumes a machine.
+    #[must_use]
+    pub fn begin(config: Config, fence: Fence, durable: Durable, now: MonoTime) -> Self {
+        let machine = resume(config, &durable, now);
+        Self { fence, durable, config, began: now, machine, steps: Vec::new() }
+    }
+
+    /// Tells the machine something.
+    ///
+    /// # Errors
+    ///
+    /// The run is over.
+    pub fn step(&mut self, now: MonoTime, event: Event) -> Answer {
+        let answer = step(&mut self.machine, now, event.clone());
+        self.steps.push((now, event, answer.clone()));
+        answer
+    }
+
+    /// A snapshot of the machine.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.machine.status()
+    }
+
+    /// Whether to read on.
+    #[must_use]
+    pub fn demand(&self) -> Demand {
+        self.machine.demand()
+    }
+
+    /// When the machine wants to be woken.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<MonoTime> {
+        self.machine.next_deadline()
+    }
+
+    /// I9: the same events produce the same effects.
+    pub fn i9_it_can_be_played_again(&self) {
+        let mut machine = resume(self.config, &self.durable, self.began);
+        for (now, event, answer) in &self.steps {
+            let again = step(&mut machine, *now, event.clone());
+            assert!(again == *answer, "I9: {event} led to {answer:?} and then to {again:?}");
+        }
+        let (first, second) = (format!("{:?}", self.machine), format!("{machine:?}"));
+        assert!(first == second, "I9: two machines differ:\n{first}\n{second}");
+    }
+}
+
+fn resume(config: Config, durable: &Durable, now: MonoTime) -> Machine {
+    Machine::resume(config, Arc::clone(&schema().catalog), durable.clone(), now)
+}
+
+fn step(machine: &mut Machine, now: MonoTime, event: Event) -> Answer {
+    let mut effects = Effects::default();
+    machine.step(now, event, &mut effects)?;
+    Ok(effects.drain().collect())
+}

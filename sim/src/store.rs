@@ -1,0 +1,144 @@
+//! What survives a crash of the replicator: staging, with the fence that makes a dead run's writes void.
+use std::collections::BTreeMap;
+
+use replicator_core::Durable;
+use replicator_core::model::key::RowKey;
+use replicator_core::model::mutation::{ApplyBatch, Mutation, TableId, TimedMutation};
+use replicator_core::model::position::{Applied, PartitionId, Position, TxSeq};
+use replicator_core::model::time::Hlc;
+
+/// Marks everything one run writes.
+pub type Fence = u64;
+
+/// The staging tables.
+#[derive(Clone, Debug, Default)]
+pub struct Store {
+    fence: Fence,
+    checkpoint: Option<Position>,
+    resolved: BTreeMap<PartitionId, Hlc>,
+    staged: BTreeMap<(Hlc, TableId, RowKey), Mutation>,
+    // What each target transaction holds, written by the transaction itself.
+    applied: BTreeMap<(Fence, TxSeq), Applied>,
+}
+
+/// What a target transaction finds where it records what it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// Nothing: it is the first.
+    Fresh,
+    /// Another one has committed the same batch.
+    Known,
+    /// A later run has begun.
+    Fenced,
+}
+
+impl Store {
+    /// A store for a source with these partitions.
+    #[must_use]
+    pub fn new(partitions: u32) -> Self {
+        let resolved = (0..partitions).map(|id| (PartitionId(id), Hlc::default())).collect();
+        Self { resolved, ..Self::default() }
+    }
+
+    /// Begins a run.
+    pub fn begin(&mut self) -> (Fence, Durable) {
+        self.fence += 1;
+        let applied = self.applied.values().copied().collect();
+        let resolved = self.resolved.clone();
+        (self.fence, Durable { checkpoint: self.checkpoint, applied, resolved })
+    }
+
+    /// Whether `fence` is of the newest run.
+    #[must_use]
+    pub fn admits(&self, fence: Fence) -> bool {
+        fence == self.fence
+    }
+
+    /// The saved checkpoint.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<Position> {
+        self.checkpoint
+    }
+
+    /// The saved promise of a partition.
+    #[must_use]
+    pub fn resolved(&self, partition: PartitionId) -> Hlc {
+        self.resolved[&partition]
+    }
+
+    /// Whether a change of this time is staged.
+    #[must_use]
+    pub fn holds(&self, time: Hlc, mutation: &Mutation) -> bool {
+        self.staged.contains_key(&(time, mutation.table, mutation.key.clone()))
+    }
+
+    /// How many rows are staged.
+    #[must_use]
+    pub fn staged_len(&self) -> usize {
+        self.staged.len()
+    }
+
+    /// What a target transaction finds when it is about to record that it holds `batch`. A batch at or
+    /// before the checkpoint is known although its record is gone.
+    #[must_use]
+    pub fn look_up(&self, fence: Fence, batch: &ApplyBatch) -> Recorded {
+        let covered = Some(batch.position) <= self.checkpoint;
+        if !self.admits(fence) {
+            Recorded::Fenced
+        } else if covered || self.applied.contains_key(&(fence, batch.first)) {
+            Recorded::Known
+        } else {
+            Recorded::Fresh
+        }
+    }
+
+    /// Records that a target transaction holds `batch`.
+    pub fn record(&mut self, fence: Fence, batch: &ApplyBatch) {
+        let run = Applied { after: batch.after, through: batch.position };
+        self.applied.insert((fence, batch.first), run);
+    }
+
+    /// Saves a checkpoint, forward only, and forgets the records that it covers.
+    pub fn save_checkpoint(&mut self, position: Position) {
+        self.checkpoint = self.checkpoint.max(Some(position));
+        let checkpoint = self.checkpoint;
+        self.applied.retain(|_, run| checkpoint < Some(run.through));
+    }
+
+    /// Saves a promise, forward only.
+    pub fn save_resolved(&mut self, partition: PartitionId, to: Hlc) {
+        let saved = self.resolved.get_mut(&partition).expect("a partition of this source");
+        *saved = to.max(*saved);
+    }
+
+    /// Stages rows.
+    pub fn stage(&mut self, rows: &[TimedMutation]) {
+        for TimedMutation { time, mutation } in rows {
+            let key = (*time, mutation.table, mutation.key.clone());
+            self.staged.insert(key, mutation.clone());
+        }
+    }
+
+    /// Forgets staged rows.
+    pub fn retire(&mut self, through: Hlc) {
+        self.staged.retain(|(time, _, _), _| through < *time);
+    }
+
+    /// Reads staged rows in (time, key) order, and the last time whole. The flag says whether the range
+    /// holds nothing beyond them.
+    #[must_use]
+    pub fn read(&self, after: Hlc, through: Hlc, rows_max: u32) -> (Vec<TimedMutation>, bool) {
+        let rows_max = usize::try_from(rows_max).expect("fits");
+        let mut rows: Vec<TimedMutation> = Vec::new();
+        for ((time, _, _), mutation) in &self.staged {
+            if *time <= after || through < *time {
+                continue;
+            }
+            if rows_max <= rows.len() && rows.last().is_some_and(|last| last.time < *time) {
+                return (rows, false);
+            }
+            rows.push(TimedMutation { time: *time, mutation: mutation.clone() });
+        }
+        (rows, true)
+    }
+}

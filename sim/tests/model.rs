@@ -1,0 +1,86 @@
+//! Random worlds against the reference model.
+use std::cell::RefCell;
+use std::fmt;
+
+use proptest::prelude::*;
+use proptest::test_runner::{TestCaseError, TestRunner};
+use sim::action::Action;
+use sim::coverage::{Coverage, Seen};
+use sim::fault::{Kind, Setup};
+use sim::world::World;
+
+/// Worlds per kind of source.
+const WORLDS: u32 = 2_000;
+
+/// A seed for the setup of a world and a word for each action.
+#[derive(Clone)]
+struct Case {
+    kind: Kind,
+    seed: u64,
+    words: Vec<u64>,
+}
+
+impl Case {
+    fn actions(&self) -> Vec<Action> {
+        let setup = Setup::draw(self.kind, self.seed);
+        self.words.iter().map(|word| Action::draw(&setup, *word)).collect()
+    }
+
+    fn run(&self) -> Result<Coverage, TestCaseError> {
+        let mut world = World::new(Setup::draw(self.kind, self.seed));
+        for action in self.actions() {
+            world.act(&action);
+        }
+        world.settle().map_err(|error| TestCaseError::fail(error.to_string()))?;
+        Ok(world.coverage().clone())
+    }
+}
+
+impl fmt::Debug for Case {
+    /// The actions, and the command that plays them again.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let idle = Action::Wait(0);
+        for action in self.actions().iter().filter(|action| **action != idle) {
+            writeln!(f, "{action:?}")?;
+        }
+        let kind = match self.kind {
+            Kind::Ordered => "ordered",
+            Kind::Changefeed => "changefeed",
+        };
+        write!(f, "cargo run -p sim -- {} {kind}", self.seed)?;
+        self.words.iter().filter(|word| **word != 0).try_for_each(|word| write!(f, " {word}"))
+    }
+}
+
+fn cases(kind: Kind) -> impl Strategy<Value = Case> {
+    let words = proptest::collection::vec(any::<u64>(), 20..250);
+    (any::<u64>(), words).prop_map(move |(seed, words)| Case { kind, seed, words })
+}
+
+fn check(kind: Kind, must_be_seen: &[Seen]) {
+    let total = RefCell::new(Coverage::default());
+    let config =
+        ProptestConfig { cases: WORLDS, failure_persistence: None, ..ProptestConfig::default() };
+    let outcome = TestRunner::new(config).run(&cases(kind), |case| {
+        total.borrow_mut().add(&case.run()?);
+        Ok(())
+    });
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
+    let total = total.into_inner();
+    for seen in must_be_seen {
+        assert!(0 < total.count(*seen), "{seen:?} was never reached:\n{total}");
+    }
+    println!("{total}");
+}
+
+#[test]
+fn ordered_source() {
+    check(Kind::Ordered, &[Seen::TwoBatches]);
+}
+
+#[test]
+fn changefeed() {
+    check(Kind::Changefeed, &[Seen::TwoBatches]);
+}

@@ -1,0 +1,13 @@
+//! Tests on real databases, each of one promise. Run them with `make test`, or one of them with
+//! `cargo test -p replicator-tests --features live NAME`; `PG_MAJOR=13` picks the server's version.
+mod apply;
+mod catalog;
+mod death;
+mod faults;
+mod fixtures;
+mod large;
+mod preflight;
+mod semantics;
+mod torture;
+mod upgrade;
+mod zoo;
