@@ -89,14 +89,18 @@ fn refusal(error: &clap::Error) -> Refusal {
             "the command \"{name}\" is not built yet in this version; it has: {built}"
         ));
     }
-    let mut shown = redact::secrets(&error.render().to_string());
+    let shown = error.render().to_string();
+    if !error.use_stderr() {
+        return Refusal { text: shown, code: 0 };
+    }
+    let mut shown = redact::secrets(&shown);
     if error.kind() == ErrorKind::UnknownArgument
         && let Some("true" | "false") = text(ContextKind::InvalidArg)
     {
         shown.push_str("\n  tip: a flag that is on or off takes its value after \"=\", as in ");
         shown.push_str("--stagingCreateSchema=false\n");
     }
-    Refusal { text: shown, code: if error.use_stderr() { 2 } else { 0 } }
+    Refusal { text: shown, code: 2 }
 }
 
 #[cfg(test)]

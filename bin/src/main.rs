@@ -1,4 +1,5 @@
-//! The program `replicator`: parse, build, run, exit code.
+//! The program `replicator`: reads the command line, runs the command, answers with an exit code:
+//! 0 after an orderly end, 2 for a mistake in the command line, 1 for everything else.
 mod cli;
 mod config;
 mod observe;
@@ -6,136 +7,164 @@ mod signal;
 mod version;
 mod wire;
 
-use std::io::Write as _;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
-use mimalloc::MiMalloc;
+use anyhow::{Context as _, anyhow};
 use replicator_core::model::time::WallTime;
 use replicator_io::clock::Clock;
 use replicator_io::metrics::{Limits, Metrics};
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::cli::{Cli, Command, PgLogicalFlags, Refusal};
-use crate::config::{ObservingConfig, PgLogicalConfig, ProcessConfig};
+use crate::cli::{Command, PgLogicalFlags, ProcessFlags, Refusal};
+use crate::config::{ObservingConfig, PgLogicalConfig, ProcessConfig, UsageError};
 use crate::observe::{Log, Lookouts, Shown};
-use crate::signal::{Signals, until_stopped};
+use crate::signal::Signals;
 
 /// Rows are many small pieces of memory that one thread makes and another frees; this allocator is made
 /// for that.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The end of a run that failed.
-const FAILED: u8 = 1;
-
-/// One thread reads, the others write. More would only be idle: databases do the work.
-const THREADS: usize = 3;
+/// How long threads that wait for the operating system, such as name look-ups, may hold up the end.
+const THREADS_LIMIT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    let parsed = cli::parse(std::env::args_os());
-    let outcome = parsed.and_then(|cli| match cli {
-        Cli { command: Command::Version, .. } => {
-            Err(Refusal { text: version::report(), code: 0 })
-        }
-        Cli { command: Command::PgLogical(flags), process } => {
-            pglogical(&flags, &process).map_err(|error| Refusal::usage(&error.to_string()))
-        }
-    });
-    match outcome {
-        Ok(code) => code,
-        Err(Refusal { text, code }) => {
-            // Nobody is left to tell if the standard streams are closed.
-            let written = if code == 0 {
-                std::io::stdout().write_all(text.as_bytes())
-            } else {
-                std::io::stderr().write_all(text.as_bytes())
-            };
-            drop(written);
-            ExitCode::from(code)
-        }
-    }
-}
-
-/// Checks the flags, then runs. The error is a mistake in the flags.
-fn pglogical(
-    flags: &PgLogicalFlags,
-    process: &cli::ProcessFlags,
-) -> Result<ExitCode, config::UsageError> {
-    let process = ProcessConfig::new(process)?;
-    let observing = ObservingConfig::new(&flags.observing)?;
-    let seed = u64::from(std::process::id());
-    let (config, warnings) = PgLogicalConfig::new(flags, seed)?;
-    let log = match Log::start(&process.log) {
-        Ok(log) => log,
-        Err(error) => {
-            // There is no log to say it in.
-            drop(writeln!(std::io::stderr(), "{error:#}"));
-            return Ok(ExitCode::from(FAILED));
-        }
+    let cli = match cli::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(refusal) => return refuse(&refusal),
     };
-    info!("Replicator starting");
-    for warning in warnings {
-        warn!("{warning}");
-    }
-    match run(config, &process, &observing, &log) {
-        Ok(()) => {
-            info!("Server shutdown complete");
-            Ok(ExitCode::SUCCESS)
+    match cli.command {
+        Command::Version => {
+            print(&mut io::stdout(), &version::report());
+            ExitCode::SUCCESS
         }
-        Err(error) => {
-            log.final_error(&error);
-            Ok(ExitCode::from(FAILED))
-        }
+        Command::PgLogical(flags) => match Job::new(&cli.process, &flags) {
+            Ok(job) => job.start(),
+            Err(error) => refuse(&Refusal::usage(&error.to_string())),
+        },
     }
 }
 
-fn run(
+fn refuse(refusal: &Refusal) -> ExitCode {
+    match refusal.code {
+        0 => print(&mut io::stdout(), &refusal.text),
+        _ => print(&mut io::stderr(), &refusal.text),
+    }
+    ExitCode::from(refusal.code)
+}
+
+/// Whoever closed the other end does not want to read it.
+fn print(out: &mut impl io::Write, text: &str) {
+    drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+}
+
+/// A replication that is about to start: all of it checked, nothing of it begun.
+struct Job {
+    process: ProcessConfig,
+    observing: ObservingConfig,
     config: PgLogicalConfig,
-    process: &ProcessConfig,
-    observing: &ObservingConfig,
-    log: &Log,
-) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(THREADS)
-        .enable_all()
-        .build()
-        .context("could not start threads")?;
-    let ended = runtime.block_on(async {
-        let mut signals = Signals::listen().context("could not listen for signals")?;
-        let limits = Limits {
-            applies_max: config.core.applies_max,
-            buffered_bytes_max: config.core.buffered_bytes_max,
-        };
-        let metrics = Metrics::new("pglogical", &config.schema_label(), limits, wall_time);
-        let metrics = Arc::new(metrics.with_process());
-        metrics
-            .registry()
-            .register(Box::new(log.counts()))
-            .context("could not register the log's metrics")?;
-        let shown = Shown { command: "pglogical", config: config.shown(), clock: Clock::start() };
-        let mut lookouts = Lookouts::start(observing, &metrics, shown).await?;
-        let (stop, stopped) = watch::channel(false);
-        let work = async {
-            tokio::select! {
-                ended = wire::pglogical(config, stopped, metrics) => ended,
-                failed = lookouts.failed() => Err(failed),
+    warnings: Vec<String>,
+}
+
+impl Job {
+    fn new(process: &ProcessFlags, flags: &PgLogicalFlags) -> Result<Self, UsageError> {
+        let (config, warnings) = PgLogicalConfig::new(flags, seed())?;
+        Ok(Self {
+            process: ProcessConfig::new(process)?,
+            observing: ObservingConfig::new(&flags.observing)?,
+            config,
+            warnings,
+        })
+    }
+
+    fn start(self) -> ExitCode {
+        let log = match Log::start(&self.process.log) {
+            Ok(log) => log,
+            Err(error) => {
+                print(&mut io::stderr(), &format!("error: {error:#}\n"));
+                return ExitCode::FAILURE;
             }
         };
-        let grace = process.grace_period;
-        let ended =
-            until_stopped(work, async || signals.stop_requested().await, &stop, grace).await;
-        let observed = lookouts.stop().await;
-        ended.and(observed)
-    });
-    // Whatever still runs has been told to end and holds nothing that is not durable elsewhere.
-    runtime.shutdown_background();
-    ended
+        // A panic is our bug; it ends the process like any other error.
+        let ended = catch_unwind(AssertUnwindSafe(|| self.run(&log)))
+            .unwrap_or_else(|_| Err(anyhow!("a bug ended the program; its message is above")));
+        match ended {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                log.final_error(&error);
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn run(self, log: &Log) -> anyhow::Result<()> {
+        let runtime = runtime().context("could not start threads")?;
+        let ended = runtime.block_on(self.replicate(log));
+        runtime.shutdown_timeout(THREADS_LIMIT);
+        ended
+    }
+
+    async fn replicate(self, log: &Log) -> anyhow::Result<()> {
+        let Self { process, observing, config, warnings } = self;
+        let mut signals = Signals::listen().context("could not listen for signals")?;
+        info!(version = env!("CARGO_PKG_VERSION"), "Replicator starting");
+        for warning in warnings {
+            warn!("{warning}");
+        }
+        let metrics = Arc::new(metrics(&config, log)?);
+        let clock = Clock::start();
+        let shown = Shown { command: "pglogical", config: config.shown(), clock };
+        let mut lookouts = Lookouts::start(&observing, &metrics, shown).await?;
+        let (stop, stopped) = watch::channel(false);
+        let replication = wire::pglogical(config, stopped, metrics);
+        let work = async {
+            tokio::select! {
+                ended = replication => ended,
+                error = lookouts.failed() => Err(error),
+            }
+        };
+        let work = Box::pin(work);
+        let asked = async || signals.stop_requested().await;
+        let ended = signal::until_stopped(work, asked, &stop, process.grace_period).await;
+        let lookouts_ended = lookouts.stop().await;
+        if ended.is_ok() {
+            info!("Server shutdown complete");
+        }
+        ended.and(lookouts_ended)
+    }
 }
 
-/// The time by this machine's clock, for lag: nothing is decided by it.
-fn wall_time() -> WallTime {
-    WallTime { micros: jiff::Timestamp::now().as_microsecond() }
+fn metrics(config: &PgLogicalConfig, log: &Log) -> anyhow::Result<Metrics> {
+    let limits = Limits {
+        applies_max: config.core.applies_max,
+        buffered_bytes_max: config.core.buffered_bytes_max,
+    };
+    let metrics = Metrics::new("pglogical", &config.schema_label(), limits, wall).with_process();
+    metrics.registry().register(Box::new(log.counts()))?;
+    Ok(metrics)
+}
+
+/// Two threads at least, so that one that computes for long does not hold up the other; more than four
+/// would only pass rows around.
+fn runtime() -> io::Result<Runtime> {
+    let cores = available_parallelism().map_or(2, usize::from);
+    Builder::new_multi_thread().worker_threads(cores.clamp(2, 4)).enable_all().build()
+}
+
+/// The time of day by this machine's clock.
+fn wall() -> WallTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    WallTime { micros: i64::try_from(since.as_micros()).unwrap_or(i64::MAX) }
+}
+
+/// Differs between processes, so that they do not retry in step. Nothing else depends on it.
+fn seed() -> u64 {
+    wall().micros.unsigned_abs().rotate_left(20) ^ u64::from(std::process::id())
 }

@@ -78,10 +78,6 @@ enum Trouble {
 }
 
 impl Trouble {
-    fn passing(what: &str, error: &dyn std::error::Error) -> Self {
-        Self::Passing(format!("{what}: {}", error_chain(error)))
-    }
-
     fn settings(what: &str, error: &dyn std::error::Error) -> Self {
         Self::Settings(format!("{what}: {}", error_chain(error)))
     }
@@ -218,7 +214,9 @@ impl Attempt {
             .await
             .map_err(|error| Trouble::settings("preflight", &error))?;
         let Some(facts) = report.facts else {
-            return Err(Trouble::Settings(report.findings.to_string()));
+            let text = report.findings.to_string();
+            let passes = report.findings.may_pass();
+            return Err(if passes { Trouble::Passing(text) } else { Trouble::Settings(text) });
         };
         if self.first {
             info!("connected to {} and {server}", facts.source_version);

@@ -2,7 +2,7 @@
 //!
 //! The input is a replication connection: items of a length (two bytes, big endian) and as many
 //! bytes. An item is a message, or a whole frame if it starts like one (`w`, `k`).
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use replicator_core::Event;
@@ -65,7 +65,7 @@ struct Connection {
 
 impl Connection {
     fn new(truncate: TruncatePolicy, target_schema: Option<String>) -> Self {
-        let catalog = Arc::new(catalog());
+        let catalog = Arc::clone(&CATALOG);
         let options = PgOptions {
             truncate,
             target_schema,
@@ -178,6 +178,9 @@ impl Connection {
 fn lacks_cells(row: &Row) -> bool {
     row.columns().any(|(_, cell)| cell == Cell::Unchanged)
 }
+
+// Building it takes longer than most inputs.
+static CATALOG: LazyLock<Arc<Catalog>> = LazyLock::new(|| Arc::new(catalog()));
 
 /// The target: what the corpus is about, with one column of each sort that matters.
 fn catalog() -> Catalog {

@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::proto::MetricFamily;
-use prometheus::{Histogram, IntCounter, Registry};
+use prometheus::{GaugeVec, Histogram, IntCounter, Registry};
 use replicator_core::model::catalog::Catalog;
 use replicator_core::model::mutation::{ApplyRequest, Change, Mutation, SourceTx};
 use replicator_core::model::position::{Lsn, Position};
@@ -232,16 +232,17 @@ impl Metrics {
             process.refresh();
         }
         let families = &self.families;
+        let set = |gauge: &GaugeVec, value| gauge.with_label_values(&[&self.schema]).set(value);
         self.with_state(|state| {
             let running = matches!(state.stage, Stage::Running);
             families.source.connected.set(if running { 1.0 } else { 0.0 });
             if let Some(time) = state.marks.received_time() {
-                families.lag.source.set(self.seconds_since(time));
-                families.lag.pending_timestamp.set(seconds(time));
+                set(&families.lag.source, self.seconds_since(time));
+                set(&families.lag.pending_timestamp, seconds(time));
             }
             if let Some(time) = state.marks.applied_time() {
-                families.lag.target.set(self.seconds_since(time));
-                families.lag.applied_timestamp.set(seconds(time));
+                set(&families.lag.target, self.seconds_since(time));
+                set(&families.lag.applied_timestamp, seconds(time));
             }
             let status = state.status.as_ref();
             let applies = status.map_or(0, |status| status.applies);

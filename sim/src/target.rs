@@ -71,6 +71,9 @@ impl Target {
     /// Takes the limits away that the source does not have.
     pub fn relent(&mut self) {
         self.database.relent();
+        if let Some(open) = &mut self.open {
+            open.database.relent();
+        }
     }
 
     /// The connection of the open transaction is lost.

@@ -3,6 +3,7 @@
 mod apply;
 mod catalog;
 mod death;
+mod endpoints;
 mod faults;
 mod fixtures;
 mod large;

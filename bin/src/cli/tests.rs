@@ -241,5 +241,6 @@ fn help_and_version_go_to_standard_output() {
         let at = rest.find(heading).unwrap_or_else(|| panic!("{heading} in: {}", help.text));
         rest = rest.split_at(at).1;
     }
+    assert!(help.text.contains("postgresql://{user}:{password}@{host}"), "{}", help.text);
     assert!(!help.text.contains("copierChannel"), "help shows a deprecated flag");
 }

@@ -1,13 +1,16 @@
 //! The configuration as `/_/diag` shows it: what counts, by flag, without secrets.
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 use super::PgLogicalConfig;
+use crate::cli::GoDuration;
 
 impl PgLogicalConfig {
     /// Flags and what became of them. Connection strings are reduced to user, database, host and port.
     pub(crate) fn shown(&self) -> Map<String, Value> {
         let Self { core, target_pool, staging_pool, .. } = self;
-        let millis = |time: std::time::Duration| format!("{}ms", time.as_millis());
+        let text = |time: Duration| GoDuration::from(time).to_string();
         let entries = [
             ("sourceConn", json!(self.source.to_string())),
             ("targetConn", json!(self.target.to_string())),
@@ -17,26 +20,26 @@ impl PgLogicalConfig {
             ("stagingCreateSchema", json!(self.staging_create)),
             ("slotName", json!(self.slot)),
             ("publicationName", json!(self.publication)),
-            ("standbyTimeout", json!(millis(self.standby_timeout))),
-            ("applyTimeout", json!(millis(self.apply_timeout))),
+            ("standbyTimeout", json!(text(self.standby_timeout))),
+            ("applyTimeout", json!(text(self.apply_timeout))),
             ("parallelism", json!(core.applies_max)),
             ("flushSize", json!(core.batch_rows_max)),
-            ("flushPeriod", json!(millis(core.batch_age_max))),
+            ("flushPeriod", json!(text(core.batch_age_max))),
             ("timestampLimit", json!(core.batch_txs_max)),
             ("collapseMutations", json!(core.collapse)),
             ("maxRetries", json!(core.retry.tries_max)),
-            ("retryInitialBackoff", json!(millis(core.retry.delay_first))),
-            ("retryMaxBackoff", json!(millis(core.retry.delay_max))),
+            ("retryInitialBackoff", json!(text(core.retry.delay_first))),
+            ("retryMaxBackoff", json!(text(core.retry.delay_max))),
             ("retryMultiplier", json!(core.retry.factor)),
             ("dlqTableName", json!(self.dlq_table)),
-            ("schemaRefresh", json!(self.schema_refresh.map(millis))),
+            ("schemaRefresh", json!(self.schema_refresh.map(text))),
             ("targetMaxPoolSize", json!(target_pool.sessions_max)),
-            ("targetIdleTime", json!(millis(target_pool.idle_max))),
-            ("targetMaxLifetime", json!(millis(target_pool.age_max))),
+            ("targetIdleTime", json!(text(target_pool.idle_max))),
+            ("targetMaxLifetime", json!(text(target_pool.age_max))),
             ("targetStatementCacheSize", json!(target_pool.statements_max)),
             ("stagingMaxPoolSize", json!(staging_pool.sessions_max)),
-            ("stagingIdleTime", json!(millis(staging_pool.idle_max))),
-            ("stagingMaxLifetime", json!(millis(staging_pool.age_max))),
+            ("stagingIdleTime", json!(text(staging_pool.idle_max))),
+            ("stagingMaxLifetime", json!(text(staging_pool.age_max))),
             ("memoryLimit", json!(core.buffered_bytes_max)),
             ("truncate", json!(format!("{:?}", self.truncate).to_lowercase())),
             ("onReject", json!(format!("{:?}", core.on_reject).to_lowercase())),

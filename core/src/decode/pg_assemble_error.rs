@@ -146,8 +146,8 @@ impl AssembleError {
                  pass --truncate=apply",
             ),
             Self::KeyChangeIncomplete { .. } => Some(
-                "the change is in the log as it is: also copy this row yourself, or copy the table \
-                 again",
+                "that helps the changes that follow; for this one, begin again with another slot and \
+                 another copy of the table",
             ),
             Self::Drift(_)
             | Self::OutOfPlace { .. }

@@ -154,20 +154,23 @@ impl Dialect {
 
     /// Sets the columns given and leaves the others alone.
     fn update(&self, table: &Table, columns: &[u16]) -> String {
-        let mut sql = format!("UPDATE {} AS t SET ", self.name(table));
-        let mut set = settable(table, columns);
-        if set.is_empty() {
-            // Nothing changed but what is not sent; still finds out whether the row is there.
-            set.extend(table.key.first());
-        }
+        let set = settable(table, columns);
         let cell = |column: u16| {
             let index = columns.iter().position(|bound| *bound == column).unwrap_or_default();
             cast(table.column(column), index)
         };
+        let mut sql = format!("UPDATE {} AS t SET ", self.name(table));
+        if set.is_empty() {
+            // Nothing changed but what was not sent; still finds out whether the row is there.
+            sql = format!("SELECT 1 FROM {} AS t, LATERAL (SELECT *", self.name(table));
+        }
         list(&mut sql, &set, |sql, column| {
             write!(sql, "{} = {}", Quoted(&table.column(column).name), cell(column))
         });
         from_unnest(&mut sql, table, columns);
+        if set.is_empty() {
+            sql.push_str(") AS x");
+        }
         sql.push_str(" WHERE ");
         for (index, column) in table.key.iter().enumerate() {
             let and = if index == 0 { "" } else { " AND " };
@@ -334,6 +337,11 @@ mod tests {
             .collect();
         let catalog = Catalog::new(tables, &[]);
         insta::assert_snapshot!(sql(Product::Postgres, &catalog, &["+parent 1 2"]));
+    }
+
+    #[test]
+    fn an_update_of_nothing_that_was_sent_looks_whether_the_row_is_there() {
+        insta::assert_snapshot!(sql(Product::Postgres, &catalog(), &["~parent 1 ?"]));
     }
 
     #[test]

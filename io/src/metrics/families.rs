@@ -1,8 +1,8 @@
 //! The names, types and labels of all metrics: the documented ones, and what we add.
 use prometheus::core::Collector;
 use prometheus::{
-    Counter, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts,
-    Registry,
+    Counter, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    Opts, Registry,
 };
 
 /// Adds a metric to `registry` and returns a handle to it.
@@ -43,17 +43,17 @@ pub(super) struct SourceFamilies {
     pub(super) connected: Gauge,
 }
 
-/// How far behind we are.
+/// How far behind we are. A `GaugeVec` is absent until the first value is known.
 #[derive(Debug)]
 pub(super) struct LagFamilies {
     pub(super) received_distribution: Histogram,
     pub(super) transaction: Histogram,
     pub(super) commit_to_apply: Histogram,
-    pub(super) source: Gauge,
-    pub(super) target: Gauge,
+    pub(super) source: GaugeVec,
+    pub(super) target: GaugeVec,
     pub(super) target_bytes: Gauge,
-    pub(super) applied_timestamp: Gauge,
-    pub(super) pending_timestamp: Gauge,
+    pub(super) applied_timestamp: GaugeVec,
+    pub(super) pending_timestamp: GaugeVec,
 }
 
 /// What is held, applied and tried again.
@@ -98,6 +98,11 @@ impl Maker<'_> {
 
     fn gauge(&self, name: &str, help: &str) -> Gauge {
         register(self.registry, Gauge::with_opts(self.opts(name, help)))
+    }
+
+    /// A gauge that is absent until it is set, because 0 would be a lie.
+    fn late_gauge(&self, name: &str, help: &str) -> GaugeVec {
+        register(self.registry, GaugeVec::new(Opts::new(name, help), &["schema"]))
     }
 
     fn counter(&self, name: &str, help: &str) -> IntCounter {
@@ -158,7 +163,8 @@ impl SourceFamilies {
                 "pglogical_empty_transactions",
                 "Source transactions without a change for the target.",
             ),
-            transactions: make.counter("transactions_total", "Source transactions received."),
+            transactions: make
+                .counter("source_transactions_total", "Source transactions received."),
             dial_success: make.plain_counter(
                 "pglogical_dial_success_total",
                 "Successful starts of the replication stream.",
@@ -192,11 +198,11 @@ impl LagFamilies {
                  batch.",
                 lags(),
             ),
-            source: make.gauge(
+            source: make.late_gauge(
                 "source_lag_seconds",
                 "Age of the newest word of the source. Grows while the source is silent.",
             ),
-            target: make.gauge(
+            target: make.late_gauge(
                 "target_lag_seconds",
                 "How old the target is, compared with the source. Grows while nothing is applied.",
             ),
@@ -204,11 +210,11 @@ impl LagFamilies {
                 "target_lag_bytes",
                 "Bytes of the source's log that were received and are not applied.",
             ),
-            applied_timestamp: make.gauge(
+            applied_timestamp: make.late_gauge(
                 "target_applied_timestamp_seconds",
                 "Unix time of the source that the target has reached.",
             ),
-            pending_timestamp: make.gauge(
+            pending_timestamp: make.late_gauge(
                 "target_pending_timestamp_seconds",
                 "Unix time of the source that was received.",
             ),

@@ -164,7 +164,7 @@ fn row_changes_are_counted_on_both_sides() {
             "acceptor_mutations_total{type=\"received\"} 5",
             "acceptor_mutations_total{type=\"success\"} 4",
             "pglogical_empty_transactions 1",
-            "transactions_total{schema=\"db.public\"} 2",
+            "source_transactions_total{schema=\"db.public\"} 2",
             "core_source_lag_seconds_sum{schema=\"db.public\"} 10",
             "core_sweep_mutations_applied_total{schema=\"db.public\"} 5",
             "apply_upserts_total{schema=\"db.public\",table=\"a\"} 1",
@@ -224,6 +224,8 @@ fn failures_are_counted_by_the_code_of_the_database() {
 #[test]
 fn gauges_follow_the_status_and_the_clock() {
     let metrics = metrics();
+    let text = TextEncoder::new().encode_to_string(&metrics.gather()).unwrap();
+    assert!(!text.contains("target_lag_seconds"), "nobody knows the lag yet:\n{text}");
     metrics.received(&received(10, ago(9), Vec::new()));
     metrics.received(&received(20, ago(5), Vec::new()));
     metrics.status(&status(20, 10));

@@ -24,7 +24,7 @@ pub struct ConnectError {
     pub to: String,
     /// Why.
     #[source]
-    pub reason: ConnectFailure,
+    pub reason: Box<ConnectFailure>,
 }
 
 /// Why a connection could not be opened.
@@ -218,7 +218,7 @@ pub(super) async fn connect<D: Dial, L: Login<D::Stream>>(
     let ConnInfo { user, database, .. } = conninfo;
     let Host { name, port, .. } = host;
     let to = format!("user={user} database={database} host={name} port={port}");
-    Err(ConnectError { to, reason })
+    Err(ConnectError { to, reason: Box::new(reason) })
 }
 
 async fn connect_host<D: Dial, L: Login<D::Stream>>(

@@ -39,17 +39,24 @@ pub struct Finding {
     pub text: String,
     /// What to run, where SQL helps.
     pub fix: Option<Fix>,
+    /// Whether it may go away by itself.
+    pub passes: bool,
 }
 
 impl Finding {
     /// Something that must be changed first.
     pub(super) fn error(text: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, text: text.into(), fix: None }
+        Self { severity: Severity::Error, text: text.into(), fix: None, passes: false }
     }
 
     /// Something to know.
     pub(super) fn warning(text: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, text: text.into(), fix: None }
+        Self { severity: Severity::Warning, text: text.into(), fix: None, passes: false }
+    }
+
+    /// Says that it may go away by itself.
+    pub(super) fn passing(self) -> Self {
+        Self { passes: true, ..self }
     }
 
     /// Adds the SQL to run on the source.
@@ -92,6 +99,12 @@ impl Findings {
     #[must_use]
     pub fn has_errors(&self) -> bool {
         self.list.iter().any(|finding| finding.severity == Severity::Error)
+    }
+
+    /// Whether all that stands in the way may go away by itself.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        self.list.iter().all(|finding| finding.severity != Severity::Error || finding.passes)
     }
 
     fn count(&self, severity: Severity) -> usize {

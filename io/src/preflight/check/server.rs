@@ -66,8 +66,8 @@ pub(in crate::preflight) fn slot<'a>(
             "replication slot \"{name}\" is in use by process {pid}; stop the other reader, or wait \
              for wal_sender_timeout if it is dead"
         );
-        findings
-            .push(Finding::error(text).fix_source(format!("SELECT pg_terminate_backend({pid});")));
+        let fix = format!("SELECT pg_terminate_backend({pid});");
+        findings.push(Finding::error(text).fix_source(fix).passing());
     }
     if slot.wal_status.as_deref() == Some("unreserved") {
         findings.push(Finding::warning(format!(
