@@ -118,7 +118,9 @@ impl Attempt {
         let ended = self.try_run().await;
         match &ended {
             Ok(()) => self.metrics.run_ended("stopped"),
-            Err(Trouble::Lasting(reason) | Trouble::Settings(reason) | Trouble::Passing(reason)) => {
+            Err(
+                Trouble::Lasting(reason) | Trouble::Settings(reason) | Trouble::Passing(reason),
+            ) => {
                 self.metrics.run_ended(reason);
             }
         }
@@ -187,13 +189,11 @@ impl Attempt {
         let source = connect("source", &config.source, &options).await?;
         let target_session = connect("target", &config.target, &options).await?;
         let client = target_session.client();
-        let server = product::detect(client)
-            .await
-            .map_err(|error| Trouble::settings("target", &error))?;
+        let server =
+            product::detect(client).await.map_err(|error| Trouble::settings("target", &error))?;
         let product = server.product;
         let schema = self.schema();
-        let database =
-            schema.database.clone().unwrap_or_else(|| config.target.database.clone());
+        let database = schema.database.clone().unwrap_or_else(|| config.target.database.clone());
 
         let store_conninfo = config.staging.as_ref().unwrap_or(&config.target);
         let staging_name =
@@ -271,10 +271,8 @@ impl Attempt {
 
     fn pool(&self, conninfo: &ConnInfo, limits: PoolLimits) -> Pool<TcpDial> {
         let idle = self.config.apply_timeout.saturating_mul(2).max(Duration::from_secs(60));
-        let options = SessionOptions {
-            idle_in_transaction_timeout: Some(idle),
-            ..SessionOptions::default()
-        };
+        let options =
+            SessionOptions { idle_in_transaction_timeout: Some(idle), ..SessionOptions::default() };
         Pool::new(TcpDial, conninfo.clone(), options, limits, self.clock)
     }
 

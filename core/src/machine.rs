@@ -223,7 +223,7 @@ impl Machine {
     fn on_page(&mut self, op: OpId, rows: Vec<TimedMutation>, exhausted: bool) {
         let mut ordered: Vec<OrderedTx> = Vec::new();
         for (time, mutations) in self.sweep.page(op, rows, exhausted) {
-            ordered.push(self.admit.place(Position::Hlc(time), None, mutations));
+            ordered.push(self.admit.staged(time, mutations));
         }
         // The range may end in silence; the checkpoint still moves to its end.
         let swept = Position::Hlc(self.sweep.read_through());

@@ -57,8 +57,7 @@ impl Bench {
             wait_max: Duration::from_secs(10),
         };
         let conninfo = server.conninfo("app").parse()?;
-        let pool =
-            Pool::new(TcpDial, conninfo, SessionOptions::default(), limits, Clock::start());
+        let pool = Pool::new(TcpDial, conninfo, SessionOptions::default(), limits, Clock::start());
         let timeout = Duration::from_secs(10);
         let product = Product::Postgres;
         let store = PgStore::pglogical(pool.clone(), product, &name, "public", timeout);
@@ -256,10 +255,13 @@ async fn an_update_of_a_missing_row_is_noticed_before_the_commit() -> Result<()>
     assert_eq!(bench.apply(fence, kept).await, Ok(()));
     let note: String = bench.client.query_one("SELECT note FROM child", &[]).await?.get(0);
     assert_eq!(note, "wide");
-    let lost = request(2, vec![
-        bench.upsert("parent", &[Some("2"), Some("b")]),
-        bench.update("child", &[Some("2"), Some("2"), Some("?")]),
-    ]);
+    let lost = request(
+        2,
+        vec![
+            bench.upsert("parent", &[Some("2"), Some("b")]),
+            bench.update("child", &[Some("2"), Some("2"), Some("?")]),
+        ],
+    );
     let refused = bench.apply(fence, lost).await;
     assert!(matches!(refused, Err(Failure::Rejected { .. })), "{refused:?}");
     assert_eq!(bench.count("parent").await?, 1);

@@ -3,7 +3,7 @@ use alloc::vec::Vec;
 
 use crate::model::mutation::{Mutation, OrderedTx, SourceTx};
 use crate::model::position::{Applied, Position, TxSeq};
-use crate::model::time::WallTime;
+use crate::model::time::{Hlc, WallTime};
 use crate::stop::Stop;
 
 /// The order of transactions.
@@ -53,7 +53,7 @@ impl Admit {
             let tx = OrderedTx { seq, position, committed: Some(committed), mutations };
             return Ok(Admitted::LastPiece(tx));
         }
-        let known = self.applied.iter().any(|run| run.holds(position));
+        let known = self.is_applied(position);
         if in_pieces.is_some() && !known {
             // Its pieces were skipped as known, so the source went back on where they end.
             let had = self.last.unwrap_or(position);
@@ -92,8 +92,20 @@ impl Admit {
         (self.last < Some(position)).then(|| self.place(position, None, Vec::new()))
     }
 
-    /// Places a transaction that was put together from staged rows.
-    pub(crate) fn place(
+    /// Places a transaction that was put together from staged rows. Empty if the target has it but the
+    /// checkpoint does not say so.
+    pub(crate) fn staged(&mut self, time: Hlc, mutations: Vec<Mutation>) -> OrderedTx {
+        let position = Position::Hlc(time);
+        let mutations = if self.is_applied(position) { Vec::new() } else { mutations };
+        self.place(position, None, mutations)
+    }
+
+    /// Whether an earlier run brought this transaction into the target, beyond the checkpoint.
+    fn is_applied(&self, position: Position) -> bool {
+        self.applied.iter().any(|run| run.holds(position))
+    }
+
+    fn place(
         &mut self,
         position: Position,
         committed: Option<WallTime>,

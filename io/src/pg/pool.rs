@@ -19,7 +19,7 @@ use crate::net::Dial;
 pub struct PoolLimits {
     /// Most sessions at the same time, at least 1.
     pub sessions_max: usize,
-    /// A session that was idle this long is closed.
+    /// A session that was idle this long is closed when the pool is used next.
     pub idle_max: Duration,
     /// A session that is this old is closed when it comes back.
     pub age_max: Duration,
@@ -108,11 +108,9 @@ impl<D: Dial> Pool<D> {
             .and_then(Result::ok)
             .ok_or(PoolError::Exhausted { waited })?;
         let now = clock.now();
-        while let Some(mut session) = self.pop() {
-            if session.is_fresh(now, limits) {
-                session.permit = Some(permit);
-                return Ok(session);
-            }
+        if let Some(mut session) = self.pop(now) {
+            session.permit = Some(permit);
+            return Ok(session);
         }
         let sql = connect_sql(dial, conninfo, options).await?;
         Ok(Session {
@@ -134,8 +132,11 @@ impl<D: Dial> Pool<D> {
         free.push(session);
     }
 
-    fn pop(&self) -> Option<Session> {
-        self.inner.free.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    /// The session that came back last, so that those which are not needed grow old and are closed.
+    fn pop(&self, now: MonoTime) -> Option<Session> {
+        let mut free = self.inner.free.lock().unwrap_or_else(PoisonError::into_inner);
+        free.retain(|session| session.is_fresh(now, &self.inner.limits));
+        free.pop()
     }
 }
 
