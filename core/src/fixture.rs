@@ -1,6 +1,6 @@
 //! A small catalog and rows for unit tests.
 use alloc::borrow::ToOwned;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -91,12 +91,20 @@ pub(crate) fn row(table: TableId, cells: &[Option<&str>]) -> Row {
 }
 
 /// A mutation in one word: `+child 1 10 hi` inserts, `=child 1 10 hi` replaces, `~child 1 ? hi`
-/// updates, `-child 1` deletes, `!child` truncates.
+/// updates, `-child 1` deletes, `>child 1 2 ? hi` moves 1 to 2, `!child` truncates.
 pub(crate) fn mutation(catalog: &Catalog, text: &str) -> Mutation {
     let (verb, rest) = text.split_at(1);
     let words: Vec<&str> = rest.split(' ').collect();
     let table = id(catalog, words[0]);
     let mut cells: Vec<Option<&str>> = words[1..].iter().map(|word| Some(*word)).collect();
+    if verb == ">" {
+        let to = row(table, &cells[1..]);
+        let mut old = vec![cells[0]];
+        old.resize(cells.len().saturating_sub(1), None);
+        let from = row(table, &old);
+        let key = catalog.table(table).key_of(&from).unwrap();
+        return Mutation { table, key, change: Change::Move { from, to } };
+    }
     if verb == "-" {
         cells.resize(catalog.table(table).columns.len(), None);
     }
@@ -130,8 +138,8 @@ pub(crate) fn show(catalog: &Catalog, step: &crate::plan::Step<'_>) -> String {
             .columns()
             .filter(|(column, _)| step.columns.contains(column))
             .map(|(_, cell)| match cell {
-                Cell::Null => "NULL".to_string(),
-                Cell::Unchanged => "?".to_string(),
+                Cell::Null => "NULL".to_owned(),
+                Cell::Unchanged => "?".to_owned(),
                 Cell::Text(text) | Cell::Binary(text) => String::from_utf8_lossy(text).into_owned(),
             })
             .collect();

@@ -42,6 +42,7 @@ impl Footprint {
             Change::Delete(_) => RELEASES | DELETES,
             Change::Insert(_) => ACQUIRES,
             Change::Upsert(_) | Change::Update(_) => ACQUIRES | RELEASES,
+            Change::Move { .. } => ACQUIRES | RELEASES | DELETES,
             Change::Truncate => {
                 self.everything = true;
                 RELEASES | DELETES
@@ -50,6 +51,11 @@ impl Footprint {
         *self.tables.entry(mutation.table).or_default() |= flags;
         let row = hash(mutation.table, &mutation.key);
         self.writes.push(row);
+        if let Change::Move { from: _, to } = &mutation.change
+            && let Ok(key) = catalog.table(mutation.table).key_of(to)
+        {
+            self.writes.push(hash(mutation.table, &key));
+        }
         if let Some(image) = mutation.change.row() {
             let table = catalog.table(mutation.table);
             for fk in table.foreign_keys.iter().filter(|fk| refers_to_key(catalog, fk)) {

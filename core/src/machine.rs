@@ -20,10 +20,11 @@ use crate::flow::sweep::Sweep;
 use crate::footprint::rules;
 use crate::model::catalog::Catalog;
 use crate::model::mutation::{
-    ApplyBatch, ApplyOrder, ApplyRequest, Change, Mutation, OrderedTx, Piece, TimedMutation,
+    ApplyBatch, ApplyOrder, ApplyRequest, Mutation, OrderedTx, Piece, TimedMutation,
 };
 use crate::model::position::{Applied, OpId, PartitionId, Position, Ticket};
 use crate::model::time::{Hlc, MonoTime};
+use crate::plan::arrange;
 use crate::status::Status;
 use crate::stop::Stop;
 
@@ -222,7 +223,8 @@ impl Machine {
 
     fn on_page(&mut self, op: OpId, rows: Vec<TimedMutation>, exhausted: bool) {
         let mut ordered: Vec<OrderedTx> = Vec::new();
-        for (time, mutations) in self.sweep.page(op, rows, exhausted) {
+        for (time, mut mutations) in self.sweep.page(op, rows, exhausted) {
+            arrange(&self.catalog, &mut mutations);
             ordered.push(self.admit.staged(time, mutations));
         }
         // The range may end in silence; the checkpoint still moves to its end.
@@ -425,7 +427,7 @@ impl Machine {
     fn request(&self, batch: Arc<ApplyBatch>) -> ApplyRequest {
         let nets = self.config.collapse
             && batch.mutations.iter().all(|mutation| {
-                self.catalog.table(mutation.table).nets() && mutation.change != Change::Truncate
+                self.catalog.table(mutation.table).nets() && mutation.change.nets()
             });
         let order = if nets { ApplyOrder::Netted } else { ApplyOrder::Source };
         ApplyRequest { batch, order, dead: Vec::new() }

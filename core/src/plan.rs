@@ -7,7 +7,8 @@
 //!   checked at the end of a statement, so rows of one table may refer to each other in any order.
 //!   Refused only where unique values are handed from row to row, or tables form a cycle.
 //! - **Source order.** Every change, in the order the source made them. It satisfied the same
-//!   constraints there, so it does here. Neighbours of one kind share a statement.
+//!   constraints there, so it does here. Neighbours of one kind share a statement. A changefeed does not
+//!   tell the order inside a transaction; there [`arrange`] decides it.
 use alloc::borrow::Cow;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -28,6 +29,8 @@ pub enum Kind {
     Upsert,
     /// Set some columns of rows that exist.
     Update,
+    /// Give a row that exists another key, and set some columns.
+    Move,
     /// Delete rows by key.
     Delete,
     /// Delete all rows.
@@ -45,6 +48,8 @@ pub struct Step<'a> {
     pub columns: Vec<u16>,
     /// The rows. Each holds a value for each of `columns`.
     pub rows: Vec<Cow<'a, Row>>,
+    /// For a move the old image of its only row, which holds the old key.
+    pub from: Option<&'a Row>,
     /// The mutations it was made from, in source order only; netting loses track.
     pub at: Option<Range<usize>>,
 }
@@ -97,7 +102,7 @@ fn netted<'a>(catalog: &Catalog, mutations: &'a [Mutation], dead: &[usize]) -> V
             }),
         }
     }
-    rows.sort_by_key(|net| group(catalog, net));
+    rows.sort_by_key(|net| group(catalog, net.table, &net.change));
     let mut steps = Steps::default();
     for net in rows {
         let (kind, row) = match net.change {
@@ -111,14 +116,19 @@ fn netted<'a>(catalog: &Catalog, mutations: &'a [Mutation], dead: &[usize]) -> V
     steps.done
 }
 
+/// Arranges a transaction of a source that tells how rows ended, but not in which order they came there.
+pub fn arrange(catalog: &Catalog, mutations: &mut [Mutation]) {
+    mutations.sort_by_key(|mutation| group(catalog, mutation.table, &mutation.change));
+}
+
 /// The order of groups; equal ones stay in key order.
-fn group(catalog: &Catalog, net: &Net<'_>) -> impl Ord + use<> {
-    let deletes = matches!(*net.change, Change::Delete(_));
-    let referenced = catalog.table(net.table).referenced;
-    let number = i64::from(net.table.0);
+fn group(catalog: &Catalog, table: TableId, change: &Change) -> impl Ord + use<> {
+    let deletes = matches!(change, Change::Delete(_));
+    let referenced = catalog.table(table).referenced;
+    let number = i64::from(table.0);
     match (deletes, referenced) {
         (true, false) => (0, number, Kind::Delete),
-        (false, _) => (1, number, kind_of(&net.change)),
+        (false, _) => (1, number, kind_of(change)),
         (true, true) => (2, number.saturating_neg(), Kind::Delete),
     }
 }
@@ -139,7 +149,7 @@ fn in_source_order<'a>(
         let (kind, row) = parts(&mutation.change);
         // One statement cannot change a row twice, and the rows of an update come in no order.
         let repeats = table.nets() && !in_step.insert(&mutation.key);
-        let unordered = kind == Kind::Update && !table.uniques.is_empty();
+        let unordered = kind == Kind::Move || kind == Kind::Update && !table.uniques.is_empty();
         let by_itself = alone.contains(&index) || alone.end == index || unordered;
         if repeats || by_itself || !table.nets() || row.is_none() {
             steps.cut();
@@ -153,6 +163,9 @@ fn in_source_order<'a>(
         if opened {
             in_step.clear();
             in_step.insert(&mutation.key);
+        }
+        if let Change::Move { from, to: _ } = &mutation.change {
+            steps.moved_from(from);
         }
         if unordered {
             steps.cut();
@@ -205,15 +218,22 @@ impl<'a> Steps<'a> {
         }
         let columns = if kind == Kind::Delete { table.key.clone() } else { columns_of(&row) };
         let at = index.map(next);
-        self.done.push(Step { table: id, kind, columns, rows: alloc::vec![row], at });
+        self.done.push(Step { table: id, kind, columns, rows: alloc::vec![row], from: None, at });
         self.bytes = bytes;
         true
+    }
+
+    /// Adds what a move needs to the step that was opened for it.
+    fn moved_from(&mut self, row: &'a Row) {
+        if let Some(step) = self.done.last_mut() {
+            step.from = Some(row);
+        }
     }
 
     fn push_truncate(&mut self, table: TableId, index: usize) -> bool {
         let at = Some(index..index.saturating_add(1));
         let (columns, rows) = (Vec::new(), Vec::new());
-        self.done.push(Step { table, kind: Kind::Truncate, columns, rows, at });
+        self.done.push(Step { table, kind: Kind::Truncate, columns, rows, from: None, at });
         self.cut = true;
         true
     }
@@ -238,6 +258,7 @@ const fn kind_of(change: &Change) -> Kind {
         Change::Insert(_) => Kind::Insert,
         Change::Upsert(_) => Kind::Upsert,
         Change::Update(_) => Kind::Update,
+        Change::Move { .. } => Kind::Move,
         Change::Truncate => Kind::Truncate,
     }
 }
@@ -247,6 +268,7 @@ fn parts(change: &Change) -> (Kind, Option<Cow<'_, Row>>) {
         Change::Delete(row) | Change::Insert(row) | Change::Upsert(row) | Change::Update(row) => {
             Some(Cow::Borrowed(row))
         }
+        Change::Move { from: _, to } => Some(Cow::Borrowed(to)),
         Change::Truncate => None,
     };
     (kind_of(change), row)
@@ -258,6 +280,7 @@ fn owned_parts<'a>(change: Change) -> (Kind, Option<Cow<'a, Row>>) {
         Change::Delete(row) | Change::Insert(row) | Change::Upsert(row) | Change::Update(row) => {
             Some(Cow::Owned(row))
         }
+        Change::Move { from: _, to } => Some(Cow::Owned(to)),
         Change::Truncate => None,
     };
     (kind, row)

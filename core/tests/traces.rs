@@ -378,7 +378,7 @@ fn show_request(request: &ApplyRequest) -> String {
     match batch.piece {
         Piece::Whole => (),
         piece @ (Piece::First | Piece::Middle | Piece::Last) => {
-            write(&mut text, &format!(" {piece:?}"))
+            write(&mut text, &format!(" {piece:?}"));
         }
     }
     if !dead.is_empty() {
@@ -396,6 +396,7 @@ fn show_rows(mutations: &[&Mutation]) -> String {
             Change::Upsert(_) => '=',
             Change::Update(_) => '~',
             Change::Delete(_) => '-',
+            Change::Move { .. } => '>',
             Change::Truncate => '!',
         };
         let name = catalog().table(mutation.table).name.table.clone();

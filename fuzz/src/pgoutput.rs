@@ -159,6 +159,10 @@ impl Connection {
             let (row, may_lack) = match &mutation.change {
                 Change::Insert(row) | Change::Upsert(row) => (row, false),
                 Change::Delete(row) | Change::Update(row) => (row, true),
+                Change::Move { from, to } => {
+                    assert!(lacks_cells(to), "a whole row is moved");
+                    (from, true)
+                }
                 Change::Truncate => {
                     assert!(mutation.key.is_empty(), "a truncate of one row");
                     continue;

@@ -276,7 +276,7 @@ impl Metrics {
         for mutation in mutations {
             match &mutation.change {
                 Change::Insert(_) => inserts += 1,
-                Change::Upsert(_) | Change::Update(_) => updates += 1,
+                Change::Upsert(_) | Change::Update(_) | Change::Move { .. } => updates += 1,
                 Change::Delete(_) => deletes += 1,
                 Change::Truncate => truncates += 1,
             }
@@ -383,7 +383,9 @@ fn tally(mutations: &[Mutation], dead: &[usize]) -> Vec<Tally> {
         let Some(tally) = tallies.get_mut(table) else { continue };
         match &mutation.change {
             _ if dead.contains(&index) => tally.dead += 1,
-            Change::Insert(_) | Change::Upsert(_) | Change::Update(_) => tally.upserts += 1,
+            Change::Insert(_) | Change::Upsert(_) | Change::Update(_) | Change::Move { .. } => {
+                tally.upserts += 1;
+            }
             Change::Delete(_) => tally.deletes += 1,
             Change::Truncate => (),
         }

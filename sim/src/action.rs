@@ -62,8 +62,8 @@ impl Action {
         let partition = random.below(2);
         let mut choices: Vec<(u32, Self)> = vec![
             (7, Self::Commit(random.word())),
-            (if feed { 16 } else { 12 }, Self::Send(partition)),
-            (13, Self::Succeed(number)),
+            (if feed { 18 } else { 14 }, Self::Send(partition)),
+            (12, Self::Succeed(number)),
             (6, Self::Wait(random.pick(&[1, 5, 20, 60]))),
             (faults.crash, Self::Crash(random.word())),
             (faults.usurp, Self::Usurp),
@@ -84,7 +84,7 @@ impl Fault {
         let faults = setup.faults;
         let unknown = random.pick(&[Self::Lost, Self::Unanswered, Self::Delayed]);
         let refused =
-            if random.chance(30) { Self::Commit } else { Self::Statement(random.below(64)) };
+            if random.chance(50) { Self::Commit } else { Self::Statement(random.below(64)) };
         let choices = vec![
             (faults.transient, Self::Transient),
             (faults.unknown, unknown),

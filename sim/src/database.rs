@@ -73,6 +73,7 @@ impl Database {
             Kind::Insert => self.write(id, table, step, 1 < step.rows.len())?,
             Kind::Upsert => self.write(id, table, step, false)?,
             Kind::Update => self.update(id, table, step)?,
+            Kind::Move => self.move_row(id, table, step)?,
             Kind::Delete => {
                 for row in &step.rows {
                     let cells = cells(row, &table.key);
@@ -210,6 +211,24 @@ impl Database {
         Ok(())
     }
 
+    /// UPDATE of the key: finds the row by its old key, or by its new one.
+    fn move_row(&mut self, id: TableId, table: &Table, step: &Step<'_>) -> Result<(), Refusal> {
+        let (Some(from), Some(to)) = (step.from, step.rows.first()) else {
+            panic!("a move without its two images")
+        };
+        let cells = cells(to, &step.columns);
+        let new_key = key_among(table, &cells)?;
+        let old_key = key_among(table, &self::cells(from, &table.key))?;
+        let rows = self.write_to(id);
+        let Some(mut values) = rows.remove(&old_key).or_else(|| rows.remove(&new_key)) else {
+            return Err(Refusal::Rejected(format!("a row is missing in {}", table.name)));
+        };
+        for (column, value) in cells {
+            values[usize::from(column)] = value;
+        }
+        self.put(id, table, new_key, values)
+    }
+
     /// Stores one row and checks everything that is checked row by row.
     fn put(&mut self, id: TableId, table: &Table, key: Tuple, row: Tuple) -> Result<(), Refusal> {
         for (column, value) in table.columns.iter().zip(&row) {
@@ -267,7 +286,7 @@ impl Database {
 }
 
 /// The values that a row has for these columns.
-fn cells(row: &Row, columns: &[u16]) -> BTreeMap<u16, Value> {
+pub(crate) fn cells(row: &Row, columns: &[u16]) -> BTreeMap<u16, Value> {
     let mut found = BTreeMap::new();
     for (column, cell) in row.columns().filter(|(column, _)| columns.contains(column)) {
         let value = match cell {

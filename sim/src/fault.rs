@@ -81,7 +81,7 @@ impl Setup {
         tables.sort_unstable();
         tables.dedup();
         let stories = Story::draw(kind, lasting, &mut random);
-        let pieces = kind == Kind::Ordered && random.chance(40);
+        let pieces = kind == Kind::Ordered && random.chance(25);
         Self { kind, config, tables, stories, pieces, limits, faults }
     }
 }
@@ -100,7 +100,7 @@ impl Faults {
         Self {
             transient: often(50, 4),
             unknown: often(50, 4),
-            refusals: often(20, 3),
+            refusals: often(20, 4),
             crash: often(50, 3),
             usurp: often(15, 1),
             rewind: often(30, 2),

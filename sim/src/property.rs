@@ -48,8 +48,10 @@ impl Ledger {
             for mutation in &contents.mutations[from..before] {
                 self.i3_a_row_moves_forward(tx, mutation);
             }
-            let dead = contents.dead.iter().filter(|index| (from..before).contains(index));
-            self.dead.extend(dead.map(|index| (tx, index - from)));
+            for index in contents.dead.iter().filter(|index| (from..before).contains(index)) {
+                self.dead
+                    .insert((tx, place(history, tx, index - from, &contents.mutations[*index])));
+            }
             from = before;
             count += 1;
         }
@@ -88,6 +90,18 @@ impl Ledger {
     #[must_use]
     pub fn has(&self, tx: usize) -> bool {
         self.committed.contains(&tx)
+    }
+}
+
+/// Where a change is in its transaction, as the source made it.
+fn place(history: &History, tx: usize, index: usize, mutation: &Mutation) -> usize {
+    let commit = &history.commits()[tx];
+    match commit.position {
+        Position::Lsn(_) => index,
+        Position::Hlc(_) => {
+            let found = commit.mutations.iter().position(|other| other == mutation);
+            found.expect("the transaction is whole")
+        }
     }
 }
 
@@ -139,7 +153,7 @@ pub fn i2_answered_rows_are_durable(
             }
         }
         Message::Resolved(time) => {
-            i5_a_promise_comes_after_its_rows(history, store, partition, *time)
+            i5_a_promise_comes_after_its_rows(history, store, partition, *time);
         }
         Message::Transaction(..) | Message::Piece(..) | Message::Idle(_) => {
             panic!("I2: an ordered source waits for no answer")

@@ -2,10 +2,12 @@
 use std::collections::BTreeMap;
 
 use replicator_core::Durable;
-use replicator_core::model::key::RowKey;
-use replicator_core::model::mutation::{ApplyBatch, Mutation, TableId, TimedMutation};
+use replicator_core::model::mutation::{ApplyBatch, Change, Mutation, TableId, TimedMutation};
 use replicator_core::model::position::{Applied, PartitionId, Position, TxSeq};
 use replicator_core::model::time::Hlc;
+
+use crate::database::cells;
+use crate::schema::{Tuple, schema};
 
 /// Marks everything one run writes.
 pub type Fence = u64;
@@ -16,7 +18,9 @@ pub struct Store {
     fence: Fence,
     checkpoint: Option<Position>,
     resolved: BTreeMap<PartitionId, Hlc>,
-    staged: BTreeMap<(Hlc, TableId, RowKey), Mutation>,
+    // By time and key. The key is what the source sent: two rows of a table whose keys we cannot compare
+    // have the same `RowKey`.
+    staged: BTreeMap<(Hlc, TableId, Tuple), Mutation>,
     // What each target transaction holds, written by the transaction itself.
     applied: BTreeMap<(Fence, TxSeq), Applied>,
 }
@@ -69,7 +73,7 @@ impl Store {
     /// Whether a change of this time is staged.
     #[must_use]
     pub fn holds(&self, time: Hlc, mutation: &Mutation) -> bool {
-        self.staged.contains_key(&(time, mutation.table, mutation.key.clone()))
+        self.staged.contains_key(&(time, mutation.table, sent_key(mutation)))
     }
 
     /// How many rows are staged.
@@ -114,7 +118,7 @@ impl Store {
     /// Stages rows.
     pub fn stage(&mut self, rows: &[TimedMutation]) {
         for TimedMutation { time, mutation } in rows {
-            let key = (*time, mutation.table, mutation.key.clone());
+            let key = (*time, mutation.table, sent_key(mutation));
             self.staged.insert(key, mutation.clone());
         }
     }
@@ -141,4 +145,18 @@ impl Store {
         }
         (rows, true)
     }
+}
+
+/// The key of a row as the source sent it.
+fn sent_key(mutation: &Mutation) -> Tuple {
+    let row = match &mutation.change {
+        Change::Delete(row) | Change::Insert(row) | Change::Upsert(row) | Change::Update(row) => {
+            row
+        }
+        Change::Move { .. } | Change::Truncate => {
+            unreachable!("a changefeed tells of rows, one by one")
+        }
+    };
+    let columns = &schema().catalog.table(mutation.table).key;
+    cells(row, columns).into_values().collect()
 }

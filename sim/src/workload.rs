@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 
 use replicator_core::model::catalog::Table;
-use replicator_core::model::mutation::{Change, Mutation, TableId};
+use replicator_core::model::mutation::{ApplyOrder, Change, Mutation, TableId};
+use replicator_core::plan::{arrange, plan};
 
 use crate::database::{Database, Refusal};
 use crate::fault::{Kind, Setup};
@@ -132,9 +133,25 @@ pub fn transaction(
     let mut draft = Draft { mutations: Vec::new(), changes: Vec::new(), divisible, after, version };
     match setup.kind {
         Kind::Ordered => done.iter().for_each(|done| draft.send_statement(done)),
-        Kind::Changefeed => draft.send_ends(source, &done),
+        Kind::Changefeed => {
+            draft.send_ends(source, &done);
+            if !has_an_order(source, &draft.mutations) {
+                return None;
+            }
+        }
     }
     (!draft.mutations.is_empty()).then_some(draft)
+}
+
+/// Whether the ends of the rows can be reached without going through anything else. A changefeed does not
+/// tell how the source got there, so what it changed by way of other values cannot be repeated: a swap
+/// of unique values, or the first rows of two tables that refer to each other.
+fn has_an_order(before: &Database, ends: &[Mutation]) -> bool {
+    let mut ends = ends.to_vec();
+    arrange(&schema().catalog, &mut ends);
+    let mut target = before.clone();
+    let steps = plan(&schema().catalog, &ends, &ApplyOrder::Source, &[]);
+    steps.iter().all(|step| target.run(step).is_ok()) && target.end_transaction().is_ok()
 }
 
 /// A statement that was run, with the rows it met.
@@ -570,7 +587,7 @@ impl Draft {
             | Change::Insert(image)
             | Change::Upsert(image)
             | Change::Update(image) => image,
-            Change::Truncate => unreachable!("a truncate is no change of one row"),
+            Change::Move { .. } | Change::Truncate => unreachable!("no change of one row"),
         };
         let key = table.key_of(image).expect("the key is always sent");
         self.mutations.push(Mutation { table: id, key, change });

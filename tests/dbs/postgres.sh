@@ -316,6 +316,8 @@ cmd_stop() {
 cmd_crash() {
   local d pid kids k; load "$1"
   pid="$(is_running "$d/data/postmaster.pid" "$d/data")" || return 0
+  # Held still first, so that no child is born while they are counted.
+  kill -STOP "$pid" 2>/dev/null || true
   kids="$(children "$pid")"
   kill -KILL "$pid" 2>/dev/null || true
   for k in $kids; do kill -KILL "$k" 2>/dev/null || true; done

@@ -269,6 +269,22 @@ async fn an_update_of_a_missing_row_is_noticed_before_the_commit() -> Result<()>
 }
 
 #[tokio::test]
+async fn w12_a_key_change_keeps_large_values_that_were_not_sent() -> Result<()> {
+    let bench = Bench::new().await?;
+    let (fence, _) = bench.store.begin().await.expect("staging answers");
+    bench.client.batch_execute("INSERT INTO parent VALUES (1, 'wide')").await?;
+    bench.client.batch_execute("INSERT INTO child VALUES (1, 1, 'wide')").await?;
+    let (from, old) = bench.row("child", &[Some("1"), None, None]);
+    let (to, _) = bench.row("child", &[Some("2"), Some("1"), Some("?")]);
+    let moved = Mutation { change: Change::Move { from, to }, ..old };
+    let in_order = ApplyRequest { order: ApplyOrder::Source, ..request(1, vec![moved]) };
+    assert_eq!(bench.apply(fence, in_order).await, Ok(()));
+    let row = bench.client.query_one("SELECT id, note FROM child", &[]).await?;
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, &str>(1)), (2, "wide"));
+    Ok(())
+}
+
+#[tokio::test]
 async fn pieces_become_visible_together() -> Result<()> {
     let bench = Bench::new().await?;
     let (fence, _) = bench.store.begin().await.expect("staging answers");

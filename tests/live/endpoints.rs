@@ -180,9 +180,11 @@ async fn lag_grows_while_the_target_is_blocked_and_stays_small_while_nothing_hap
     assert!(early > 1.0 && late > early + 1.0, "{early} s, then {late} s");
     other.batch_execute("ROLLBACK").await?;
     observed.databases.arrived(&mut observed.replicator).await?;
-    let caught_up = observed.metrics().await?.sum("target_lag_seconds", &[]);
-    assert!(caught_up < 2.0, "{caught_up} s");
-    Ok(())
+    // The source says now and then that it is idle, and that this is all.
+    wait_until(Duration::from_secs(20), "the lag is small again", async || {
+        Ok(observed.metrics().await?.sum("target_lag_seconds", &[]) < 2.0)
+    })
+    .await
 }
 
 #[tokio::test]

@@ -112,7 +112,7 @@ async fn a_large_transaction_arrives_as_a_whole_in_little_memory() -> Result<()>
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_transaction_survives_kills_in_its_middle() -> Result<()> {
     let rows = 40 * ROWS_PER_MB;
-    let flags = ["--memoryLimit", "4MiB"];
+    let flags = ["--memoryLimit", "8MiB"];
     let (pair, mut replicator) = begin("large_killed", &flags).await?;
     pair.confirmed(Duration::from_secs(30)).await?;
     insert(&pair, rows).await?;

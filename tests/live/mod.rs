@@ -2,6 +2,7 @@
 //! `cargo test -p replicator-tests --features live NAME`; `PG_MAJOR=13` picks the server's version.
 mod apply;
 mod catalog;
+mod connections;
 mod death;
 mod endpoints;
 mod faults;

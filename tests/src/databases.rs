@@ -16,7 +16,7 @@ use crate::product::Replicator;
 use crate::wait_until;
 
 /// The longest that a test's few rows may be on their way.
-const ARRIVAL_MAX: Duration = Duration::from_secs(60);
+const ARRIVAL_MAX: Duration = Duration::from_secs(100);
 /// The longest from a cause to the program's end.
 const END_MAX: Duration = Duration::from_secs(40);
 

@@ -52,6 +52,7 @@ impl Pair {
     pub async fn open_shop(&self, rows: u32) -> Result<u64> {
         workload::create_tables(&self.from, self.source.major()).await?;
         workload::create_tables(&self.to, self.target.major()).await?;
+        workload::watch_for_repeats(&self.to).await?;
         workload::fill(&self.from, rows).await?;
         self.publish().await?;
         // Nobody writes between the slot and the end of this copy, so the copy is the database as it

@@ -60,7 +60,9 @@ impl Onlooker {
         for mutation in &batch.mutations {
             let (upserts, deletes) = counts.entry(mutation.table).or_default();
             match &mutation.change {
-                Change::Insert(_) | Change::Upsert(_) | Change::Update(_) => *upserts += 1,
+                Change::Insert(_) | Change::Upsert(_) | Change::Update(_) | Change::Move { .. } => {
+                    *upserts += 1;
+                }
                 Change::Delete(_) | Change::Truncate => *deletes += 1,
             }
         }

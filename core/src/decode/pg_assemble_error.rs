@@ -118,14 +118,6 @@ pub enum AssembleError {
         /// The source tables, separated by commas.
         tables: String,
     },
-    /// The key of a row changed, and large values that did not change were not sent along.
-    #[error(
-        "an update changed the key of a row of {table} but the source did not send its large unchanged values; run at the source: ALTER TABLE {table} REPLICA IDENTITY FULL"
-    )]
-    KeyChangeIncomplete {
-        /// The source table.
-        table: TableName,
-    },
 }
 
 impl AssembleError {
@@ -144,10 +136,6 @@ impl AssembleError {
             Self::Truncated { .. } => Some(
                 "truncate the tables on the target yourself and pass --truncate=ignore once, or \
                  pass --truncate=apply",
-            ),
-            Self::KeyChangeIncomplete { .. } => Some(
-                "that helps the changes that follow; for this one, begin again with another slot and \
-                 another copy of the table",
             ),
             Self::Drift(_)
             | Self::OutOfPlace { .. }

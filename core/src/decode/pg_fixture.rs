@@ -224,6 +224,9 @@ pub(super) fn show(catalog: &Catalog, mutation: &Mutation) -> String {
         Change::Upsert(image) => row("=", image),
         Change::Update(image) => row("~", image),
         Change::Delete(image) => row("-", image),
+        Change::Move { from, to } => {
+            format!("{} to{}", row(">", from), row("", to).trim_start_matches(name.as_str()))
+        }
         Change::Truncate => format!("!{name}"),
     }
 }

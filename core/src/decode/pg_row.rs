@@ -3,7 +3,7 @@
 //! | old row sent | because | the update becomes |
 //! |---|---|---|
 //! | none | the key stayed | upsert, or update if some values were not sent |
-//! | key | the key changed, or is large | delete of the old key, then upsert |
+//! | key | the key changed, or is large | delete of the old key, then upsert; a move if values are missing |
 //! | full | REPLICA IDENTITY FULL | as above, by the target's key; unsent values are filled from it |
 use alloc::format;
 use alloc::sync::Arc;
@@ -60,7 +60,8 @@ impl Mapped {
             return Ok(Updated { old: None, new, unchanged });
         }
         if still_unchanged {
-            return Err(AssembleError::KeyChangeIncomplete { table: self.source.clone() });
+            let new = self.mutation(old_key, Change::Move { from: old, to: row });
+            return Ok(Updated { old: None, new, unchanged });
         }
         let old = Some(self.mutation(old_key, Change::Delete(old)));
         let new = self.mutation(key, Change::Upsert(row));
@@ -180,8 +181,8 @@ mod tests {
     fn w12_a_key_change_never_loses_large_values() {
         let changes = check(&["~parent 2 ? < O 1 large"]).unwrap();
         assert_eq!(changes, ["-parent 1 large", "=parent 2 large"]);
-        let error = check(&["~parent 2 ? < K 1 NULL"]).unwrap_err();
-        assert_eq!(error, AssembleError::KeyChangeIncomplete { table: parent() });
+        let changes = check(&["~parent 2 ? < K 1 NULL"]).unwrap();
+        assert_eq!(changes, [">parent 1 to 2 ?"]);
     }
 
     #[test]

@@ -66,6 +66,7 @@ impl Dialect {
         let sql = match step.kind {
             Kind::Insert | Kind::Upsert => self.upsert(table, &step.columns),
             Kind::Update => self.update(table, &step.columns),
+            Kind::Move => self.move_row(table, &step.columns),
             Kind::Delete => self.delete(table),
             Kind::Truncate => format!("DELETE FROM {}", self.name(table)),
         };
@@ -78,8 +79,14 @@ impl Dialect {
         for row in &step.rows {
             bind(&mut params, &step.columns, row)?;
         }
+        if let Some(from) = step.from {
+            let mut old: Vec<Array> =
+                table.key.iter().map(|column| Array::new(table.column(*column).wire, 1)).collect();
+            bind(&mut old, &table.key, from)?;
+            params.append(&mut old);
+        }
         let rows_min = match step.kind {
-            Kind::Update => u64::try_from(rows).ok(),
+            Kind::Update | Kind::Move => u64::try_from(rows).ok(),
             Kind::Insert | Kind::Upsert | Kind::Delete | Kind::Truncate => None,
         };
         Ok(Statement { sql, params, rows_min })
@@ -177,6 +184,35 @@ impl Dialect {
             let name = Quoted(&table.column(*column).name);
             infallible(write!(sql, "{and}t.{name} = {}", cell(*column)));
         }
+        sql
+    }
+
+    /// Gives a row another key and sets the columns given. Finds the row by its old key, or by the new
+    /// one if it was moved before.
+    fn move_row(&self, table: &Table, columns: &[u16]) -> String {
+        let bound: Vec<u16> = columns.iter().chain(&table.key).copied().collect();
+        let written = |column: &&u16| table.column(**column).made == Made::Written;
+        let set: Vec<u16> = columns.iter().filter(written).copied().collect();
+        let new = |column: u16| columns.iter().position(|bound| *bound == column);
+        let mut sql = format!("UPDATE {} AS t SET ", self.name(table));
+        list(&mut sql, &set, |sql, column| {
+            let value = cast(table.column(column), new(column).unwrap_or_default());
+            write!(sql, "{} = {value}", Quoted(&table.column(column).name))
+        });
+        from_unnest(&mut sql, table, &bound);
+        let matches = |of: &dyn Fn(usize, u16) -> usize| {
+            let mut text = String::new();
+            for (index, column) in table.key.iter().enumerate() {
+                let and = if index == 0 { "" } else { " AND " };
+                let name = Quoted(&table.column(*column).name);
+                let value = cast(table.column(*column), of(index, *column));
+                infallible(write!(text, "{and}t.{name} = {value}"));
+            }
+            text
+        };
+        let old = matches(&|index, _| columns.len().saturating_add(index));
+        let new = matches(&|_, column| new(column).unwrap_or_default());
+        infallible(write!(sql, " WHERE ({old}) OR ({new})"));
         sql
     }
 
@@ -342,6 +378,11 @@ mod tests {
     #[test]
     fn an_update_of_nothing_that_was_sent_looks_whether_the_row_is_there() {
         insta::assert_snapshot!(sql(Product::Postgres, &catalog(), &["~parent 1 ?"]));
+    }
+
+    #[test]
+    fn a_row_is_moved_in_place_and_keeps_what_was_not_sent() {
+        insta::assert_snapshot!(sql(Product::Postgres, &catalog(), &[">child 1 2 10 ?"]));
     }
 
     #[test]

@@ -26,6 +26,14 @@ pub enum Change {
     /// The row now has these values, but some are unchanged and were not sent. Never an upsert: the
     /// missing ones must not become NULL.
     Update(Row),
+    /// The row has another key, and some of its values are unchanged and were not sent: so the row the
+    /// target has must be changed in place. The key of such a mutation is the old one.
+    Move {
+        /// The old image; holds at least the columns of the key.
+        from: Row,
+        /// The new image; holds the key.
+        to: Row,
+    },
     /// All rows of the table are gone. The key of such a mutation is empty.
     Truncate,
 }
@@ -37,6 +45,16 @@ impl Change {
         match self {
             Self::Delete(_) | Self::Truncate => None,
             Self::Insert(row) | Self::Upsert(row) | Self::Update(row) => Some(row),
+            Self::Move { from: _, to } => Some(to),
+        }
+    }
+
+    /// Whether the change is of one row, so that it can be folded with others of that row.
+    #[must_use]
+    pub const fn nets(&self) -> bool {
+        match self {
+            Self::Delete(_) | Self::Insert(_) | Self::Upsert(_) | Self::Update(_) => true,
+            Self::Move { .. } | Self::Truncate => false,
         }
     }
 
@@ -44,12 +62,12 @@ impl Change {
     ///
     /// # Panics
     ///
-    /// One of them is a truncate: that is no change of one row.
+    /// One of them is a truncate or a move: that is no change of one row.
     #[must_use]
     pub fn then(self, newer: Self) -> Self {
         match (self, newer) {
-            (Self::Truncate, _) | (_, Self::Truncate) => {
-                panic!("a truncate is no change of one row")
+            (Self::Truncate | Self::Move { .. }, _) | (_, Self::Truncate | Self::Move { .. }) => {
+                panic!("no change of one row")
             }
             (_, Self::Delete(row)) => Self::Delete(row),
             // The old row may still be in the target, so this is not a plain insert.
@@ -94,6 +112,7 @@ impl Mutation {
             | Change::Insert(row)
             | Change::Upsert(row)
             | Change::Update(row) => row.len_bytes(),
+            Change::Move { from, to } => from.len_bytes().saturating_add(to.len_bytes()),
             Change::Truncate => 0,
         };
         FIXED.saturating_add(self.key.len()).saturating_add(row)

@@ -106,6 +106,7 @@ fn images(table: &Table, mutation: &Mutation) -> (String, String) {
         Change::Insert(row) | Change::Upsert(row) | Change::Update(row) => {
             (json(table, row, false), null())
         }
+        Change::Move { from, to } => (json(table, to, false), json(table, from, true)),
         Change::Truncate => (null(), null()),
     }
 }

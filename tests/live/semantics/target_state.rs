@@ -131,7 +131,7 @@ async fn w21_rows_of_the_target_are_not_read_to_be_written() -> Result<()> {
     databases
         .from
         .batch_execute(
-            "UPDATE w21_rows SET id = id + 100 WHERE id < 5; DELETE FROM w21_rows WHERE id > 15",
+            "INSERT INTO w21_rows VALUES (30, 'a'); UPDATE w21_rows SET id = id + 100 WHERE id = 30; DELETE FROM w21_rows WHERE id > 15",
         )
         .await?;
     databases.confirmed(&mut replicator).await?;

@@ -90,14 +90,15 @@ async fn keys_that_are_equal_but_look_different_are_one_row() -> Result<()> {
     let databases = Databases::create("zoo_equal").await?;
     let of_each = |sql: &str| {
         let each = PAIRS.iter().enumerate().map(|(i, (kind, one, other))| {
-            sql.replace("TABLE", &format!("equal_{i}"))
+            sql.replace("TABLE", "equal_{i}")
+                .replace("{i}", &i.to_string())
                 .replace("KIND", kind)
                 .replace("ONE", &literal(one))
                 .replace("OTHER", &literal(other))
         });
         each.collect::<Vec<_>>().join(";")
     };
-    databases.both(&of_each("CREATE TABLE \"TABLE\" (k KIND PRIMARY KEY, v int)")).await?;
+    databases.both(&of_each("CREATE table TABLE (k KIND PRIMARY KEY, v int)")).await?;
     let statements = [
         of_each("INSERT INTO TABLE VALUES (ONE, 1)"),
         of_each("UPDATE TABLE SET k = OTHER"),

@@ -15,7 +15,8 @@ const TABLES: &str = r#"
 "#;
 
 const CHANGES: [&str; 5] = [
-    r#"INSERT INTO "Table, with ""quotes"". and dots" VALUES (1, 'a', 'b', 'c', 'd', 'e', 'f', 'g'), (2);
+    r#"INSERT INTO "Table, with ""quotes"". and dots" VALUES (1, 'a', 'b', 'c', 'd', 'e', 'f', 'g');
+       INSERT INTO "Table, with ""quotes"". and dots" VALUES (2);
        INSERT INTO "table" VALUES (1, 2, 'x'), (2, 1, 'y'); INSERT INTO "Table" VALUES (1, 'V', 'v')"#,
     r#"UPDATE "Table, with ""quotes"". and dots" SET "$1" = 'C', "it's" = 'D', " " = "Id"::text"#,
     r#"UPDATE "table" SET "Id" = 'z' WHERE "ID" = 2; UPDATE "Table" SET "Val" = 'W'"#,

@@ -218,7 +218,9 @@ async fn every_type_arrives_as_it_is() -> Result<()> {
 #[tokio::test]
 async fn arrays_of_every_type_arrive_as_they_are() -> Result<()> {
     let databases = Databases::create("zoo_arrays").await?;
-    let types = types(databases.major());
+    let mut types = types(databases.major());
+    // There is no array of a domain over an array before version 14, and no constructor of one ever.
+    types.retain(|(name, _)| *name != "\"Mixed Domain\"");
     databases.both(MAKE_TYPES).await?;
     databases.both(&create(&types, "[]")).await?;
     let rows = |row: usize| {
@@ -231,11 +233,7 @@ async fn arrays_of_every_type_arrive_as_they_are() -> Result<()> {
                 0 => format!("ARRAY[{all}]"),
                 1 => format!("ARRAY[]::{name}[]"),
                 2 => format!("ARRAY[NULL::{name}, {all}, NULL]"),
-                // Domains over arrays have no second dimension.
-                3 if *name != "\"Mixed Domain\"" => {
-                    format!("ARRAY[ARRAY[{all}], ARRAY[{}]]", reverse.join(", "))
-                }
-                3 => format!("ARRAY[{all}]"),
+                3 => format!("ARRAY[ARRAY[{all}], ARRAY[{}]]", reverse.join(", ")),
                 // An array that begins at 2.
                 _ => format!(
                     "array_fill({}, ARRAY[2], ARRAY[2])",

@@ -32,7 +32,7 @@ INSERT INTO document
   FROM generate_series(1, :rows / 80) i;
 
 INSERT INTO journal
-  SELECT timestamptz '2024-01-01 00:00+00', -1, 'opened' FROM generate_series(1, :rows / 20);
+  SELECT -1, i, timestamptz '2024-01-01 00:00+00', 'opened' FROM generate_series(1, :rows / 20) i;
 
 INSERT INTO heartbeat VALUES (1, 0, 0, clock_timestamp());
 

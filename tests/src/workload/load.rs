@@ -171,8 +171,10 @@ async fn write_large(
     shared: Arc<Shared>,
 ) -> Result<()> {
     let rows = i32::try_from(plan.large_rows)?;
+    let last = client.query_one("SELECT coalesce(max(batch), 0) FROM ledger", &[]).await?;
+    let last: i32 = last.get(0);
     let mut pause = plan.large_every / 2;
-    for batch in 1_i32.. {
+    for batch in last + 1.. {
         let due = Instant::now() + pause;
         while Instant::now() < due && !shared.stopping() {
             sleep_until(due.min(Instant::now() + BEAT)).await;

@@ -2,8 +2,8 @@
 //!
 //! The schema has what makes replication hard: foreign keys in a diamond, to a composite key and to the
 //! table itself, unique values that wander from row to row, rows whose key changes, values that the
-//! stream leaves out because they did not change, a table without a key where each row must arrive
-//! exactly once, and transactions of many thousand rows.
+//! stream leaves out because they did not change, a journal whose rows must arrive exactly once, and
+//! transactions of many thousand rows.
 mod load;
 mod shop;
 mod writer;
@@ -66,6 +66,25 @@ pub async fn fill(client: &Client, rows: u32) -> Result<()> {
         .replace(":seats", &SEATS.to_string())
         .replace(":rows", &rows.to_string());
     client.batch_execute(&sql).await.context("could not fill the tables")
+}
+
+/// Lets the target write down each row of the journal that is written more than once.
+///
+/// # Errors
+///
+/// The tables are not there, or it watches already.
+pub async fn watch_for_repeats(target: &Client) -> Result<()> {
+    target.batch_execute(include_str!("watch.sql")).await.context("could not create a trigger")
+}
+
+/// How often the watched target has written a row of the journal once more.
+///
+/// # Errors
+///
+/// Nobody watches.
+pub async fn repeats(target: &Client) -> Result<u64> {
+    let row = target.query_one("SELECT count(*) FROM watch.repeat", &[]).await?;
+    Ok(u64::try_from(row.get::<_, i64>(0))?)
 }
 
 /// Copies all rows from one database to the other, parents first. Returns how many.

@@ -64,6 +64,8 @@ CREATE TABLE category (
   UNIQUE (parent_id, name)
 );
 CREATE INDEX ON category (parent_id);
+-- The stream then has the whole old row of each update and delete, not only its key.
+ALTER TABLE category REPLICA IDENTITY FULL;
 
 -- Holders change seats, so the unique value wanders from row to row.
 CREATE TABLE seat (
@@ -91,11 +93,13 @@ CREATE TABLE ledger (
   PRIMARY KEY (batch, entry)
 );
 
--- No key: a row that arrives twice stays twice.
+-- Only ever inserted into, so an update that shows up in the target is an insert that came twice.
 CREATE TABLE journal (
+  writer int,
+  entry bigint,
   entered_at timestamptz NOT NULL,
-  writer int NOT NULL,
-  what text NOT NULL
+  what text NOT NULL,
+  PRIMARY KEY (writer, entry)
 );
 
 CREATE TABLE heartbeat (

@@ -2,6 +2,7 @@
 use std::{fmt, io};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use replicator_core::decode::pg_frames::StandbyStatus;
 use tokio::io::{
     AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf,
@@ -43,7 +44,8 @@ impl<S> fmt::Debug for FrameReader<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> FrameReader<S> {
-    /// Waits until bytes arrive, and returns how many did. Cancel safe.
+    /// Waits until bytes arrive, takes those that are there, up to one buffer, and returns how many these
+    /// are. Cancel safe.
     ///
     /// # Errors
     ///
@@ -52,10 +54,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameReader<S> {
         if self.buffer.capacity() - self.buffer.len() < ROOM_BYTES_MIN {
             self.buffer.reserve(BUFFER_BYTES);
         }
-        match self.half.read_buf(&mut self.buffer).await? {
-            0 => Err(WireError::Closed),
-            bytes => Ok(bytes),
+        let mut bytes = match self.half.read_buf(&mut self.buffer).await? {
+            0 => return Err(WireError::Closed),
+            bytes => bytes,
+        };
+        // TLS hands out one record at a time, and the server makes one of each row. An end or an error
+        // comes again at the next call.
+        while bytes < BUFFER_BYTES && self.buffer.len() < self.buffer.capacity() {
+            match self.half.read_buf(&mut self.buffer).now_or_never() {
+                Some(Ok(more)) if 0 < more => bytes += more,
+                _ => break,
+            }
         }
+        Ok(bytes)
     }
 
     /// The payload of the next CopyData message, if all of it has arrived: a slice of the buffer it came

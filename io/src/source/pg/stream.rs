@@ -116,7 +116,6 @@ impl PgSourceError {
                 AssembleError::Drift(_)
                     | AssembleError::SameTarget { .. }
                     | AssembleError::Truncated { .. }
-                    | AssembleError::KeyChangeIncomplete { .. }
                     | AssembleError::StreamedTooLarge { .. }
             ),
             Self::Connect(_)

@@ -15,7 +15,7 @@ use replicator_tests::compare;
 use replicator_tests::pair::{PUBLICATION, Pair, SLOT};
 use replicator_tests::postgres;
 use replicator_tests::product::Replicator;
-use replicator_tests::workload::{Load, Plan, Written};
+use replicator_tests::workload::{self, Load, Plan, Written};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::options::Options;
@@ -49,7 +49,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let log = log_path();
-            let line = format!("demo failed: {error:?}\nreplicator's log: {}", log.display());
+            let line = format!("demo failed: {error:#}\nreplicator's log: {}", log.display());
             // The exit code says it too, if nobody can be told.
             screen.say(&line).unwrap_or_default();
             ExitCode::FAILURE
@@ -69,6 +69,8 @@ async fn demo(screen: &mut Screen) -> Result<()> {
 
     let comparison = compare::tables(&stage.pair.from, &stage.pair.to, "public").await?;
     ensure!(comparison.is_identical(), "the two sides differ\n{comparison}");
+    let repeats = workload::repeats(&stage.pair.to).await?;
+    ensure!(repeats == 0, "{repeats} rows of the journal were written more than once");
     let (tables, rows) = (comparison.tables.len(), grouped(comparison.identical()));
     screen.say(&format!("verified: {tables} tables, {rows} rows identical"))?;
     #[expect(clippy::cast_precision_loss, reason = "only shown")]
