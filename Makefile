@@ -54,9 +54,11 @@ fuzz: ## one decoder on random bytes (TARGET=pgoutput SECONDS=60); needs g++
 	@command -v g++ >/dev/null || { echo "fuzzing needs g++, to build libFuzzer"; exit 1; }
 	@PATH="$(TOOLS)/bin:$$PATH"; command -v cargo-fuzz >/dev/null || \
 	  $(CARGO) install --locked --root $(TOOLS) --version $(FUZZ_VERSION) cargo-fuzz
+	@# Finds go to the first corpus; what is worth keeping is moved to the second by hand.
+	mkdir -p target/fuzz-corpus/$(TARGET)
 	@# The sanitizers come with the stable compiler, but their flags need this variable.
-	PATH="$(TOOLS)/bin:$$PATH" RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --target-dir target/fuzz --features libfuzzer $(TARGET) -- \
-	  -max_total_time=$(SECONDS)
+	PATH="$(TOOLS)/bin:$$PATH" RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --target-dir target/fuzz --features libfuzzer $(TARGET) \
+	  target/fuzz-corpus/$(TARGET) fuzz/corpus/$(TARGET) -- -max_total_time=$(SECONDS)
 
 nightly: ## for the night: everything, longer, with more worlds, more kills and every decoder
 	$(MAKE) lint test

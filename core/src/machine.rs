@@ -387,7 +387,8 @@ impl Machine {
     fn rest(&mut self, job: Job, detail: String) -> Result<(), Stop> {
         let tries = job.tries;
         if tries > self.config.retry.tries_max {
-            return Err(Stop::RetriesExhausted { tries, detail });
+            let retries = tries.saturating_sub(1);
+            return Err(Stop::RetriesExhausted { retries, detail });
         }
         let delay = self.jitter.delay(&self.config.retry, tries);
         self.apply.rest(self.now.after(delay), job);

@@ -36,10 +36,10 @@ pub enum Stop {
         detail: String,
     },
     /// A batch failed too often. The next run tries again from the checkpoint.
-    #[error("maximum number of retries ({tries}) exceeded: {detail}")]
+    #[error("maximum number of retries ({retries}) exceeded: {detail}")]
     RetriesExhausted {
-        /// How often it was tried.
-        tries: u32,
+        /// How often it was tried again.
+        retries: u32,
         /// What the last try met.
         detail: String,
     },
