@@ -6,6 +6,8 @@ RATE ?= 5000
 KILLS ?= 1
 # Live tests: these PostgreSQL versions, each of which must be had. Empty: every one that can be had.
 MAJORS ?=
+# Live tests that depend on the server's version.
+MATRIX := live::zoo live::catalog live::preflight live::fixtures live::apply
 # Fuzzing. A TARGET of the environment is somebody's connection string, so only make's own counts.
 ifneq ($(origin TARGET),command line)
 TARGET := pgoutput
@@ -44,8 +46,11 @@ unit: ## tests that need no database: units, traces, random worlds, corpora, rul
 live: ## tests on real servers, which are fetched, started and removed by themselves (MAJORS=)
 	$(CARGO) build -p replicator
 	$(CARGO) test -p replicator-tests --features live --test all --no-run
+	@# What depends on the server's version runs on every one, the rest on the cheapest.
+	PG_MAJOR="$$(tests/dbs/postgres.sh pick)" $(CARGO) test --quiet -p replicator-tests \
+	  --features live --test all -- live:: $(foreach test,$(MATRIX),--skip $(test))
 	MAJORS="$(MAJORS)" tests/dbs/each-major.sh \
-	  $(CARGO) test --quiet -p replicator-tests --features live --test all -- live::
+	  $(CARGO) test --quiet -p replicator-tests --features live --test all -- $(MATRIX)
 
 bench: ## throughput and latency, against PostgreSQL's own replication on the same servers
 	$(CARGO) run --release -p replicator-tests --bin bench -- $(BENCH)

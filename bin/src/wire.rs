@@ -1,15 +1,16 @@
 //! Builds adapters and starts runs. The only place that knows every adapter.
+mod identity;
 mod onlooker;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use replicator_core::decode::pg_transaction::AssembleError;
 use replicator_core::decode::pg_transaction::{PgOptions, PgTransactions};
 use replicator_core::dialect::Dialect;
 use replicator_core::model::catalog::Catalog;
 use replicator_core::model::ident::{SchemaName, TableName};
-use replicator_core::model::position::{Lsn, Position};
-use replicator_core::{Durable, Failure, Machine, OnReject, Stop};
+use replicator_core::{Failure, Machine, OnReject, Stop};
 use replicator_io::clock::Clock;
 use replicator_io::driver::{self, Run, RunError};
 use replicator_io::error_chain;
@@ -31,6 +32,7 @@ use replicator_io::target::{catalog, dead_letter, product};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
+use self::identity::{Identity, Known, check_gap};
 use self::onlooker::Onlooker;
 use crate::config::PgLogicalConfig;
 
@@ -140,7 +142,7 @@ impl Attempt {
         let source = self.source(&ground, &catalog).await?;
         let known = self.check_identity(&ground).await?;
         let (fence, durable) = ground.store.begin().await.map_err(|f| Trouble::staging(&f))?;
-        let durable = check_gap(durable, ground.facts.confirmed_flush, known)?;
+        let durable = check_gap(durable, &ground.facts, known)?;
         self.save_identity(&ground).await?;
         match durable.checkpoint {
             Some(checkpoint) => info!(%checkpoint, "replication resumes"),
@@ -153,6 +155,7 @@ impl Attempt {
             metrics: Arc::clone(&self.metrics),
             catalog: Arc::clone(&catalog),
             progress: source.progress(),
+            dead_letters: self.config.dlq_table.clone(),
         });
         let run = Run {
             source,
@@ -189,8 +192,8 @@ impl Attempt {
         let source = connect("source", &config.source, &options).await?;
         let target_session = connect("target", &config.target, &options).await?;
         let client = target_session.client();
-        let server =
-            product::detect(client).await.map_err(|error| Trouble::settings("target", &error))?;
+        let limit = config.apply_timeout;
+        let server = answer("target", limit, product::detect(client)).await?;
         let product = server.product;
         let schema = self.schema();
         let database = schema.database.clone().unwrap_or_else(|| config.target.database.clone());
@@ -208,7 +211,7 @@ impl Attempt {
                 name: staging_name.clone(),
                 create: config.staging_create,
             }),
-            answer_limit: config.apply_timeout,
+            answer_limit: limit,
         };
         let report = preflight::run(source.client(), client, product, &preflight_options)
             .await
@@ -229,13 +232,12 @@ impl Attempt {
             Some(staging) => connect("staging", staging, &options).await?,
             None => target_session,
         };
-        schema::prepare(store_session.client(), &staging_name, config.staging_create)
-            .await
-            .map_err(|error| Trouble::settings("staging", &error))?;
-        let timeout = config.apply_timeout;
+        let prepared =
+            schema::prepare(store_session.client(), &staging_name, config.staging_create);
+        answer("staging", limit, prepared).await?;
         let store_pool = self.pool(store_conninfo, config.staging_pool);
         let named = self.schema_text();
-        let store = PgStore::pglogical(store_pool, product, &staging_name, &named, timeout);
+        let store = PgStore::pglogical(store_pool, product, &staging_name, &named, limit);
         let (applied, fences, stream) = store.record_names();
         let record = shared.then(|| Record {
             applied_table: applied.to_owned(),
@@ -380,67 +382,6 @@ impl Attempt {
     }
 }
 
-/// Which source a saved position is good for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Identity {
-    system: u64,
-    timeline: u32,
-    slot: String,
-}
-
-impl Identity {
-    fn parse(text: &str) -> Option<Self> {
-        let value: serde_json::Value = serde_json::from_str(text).ok()?;
-        Some(Self {
-            system: value.get("system_identifier")?.as_str()?.parse().ok()?,
-            timeline: value.get("timeline")?.as_u64()?.try_into().ok()?,
-            slot: value.get("slot")?.as_str()?.to_owned(),
-        })
-    }
-}
-
-impl std::fmt::Display for Identity {
-    /// Prints what `parse` reads. The number is text because JSON readers round large numbers.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { system, timeline, slot } = self;
-        let value = serde_json::json!({
-            "system_identifier": system.to_string(),
-            "timeline": timeline,
-            "slot": slot,
-        });
-        value.fmt(f)
-    }
-}
-
-/// What we know of the saved position's source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Known {
-    /// It is the one we are connected to.
-    Same,
-    /// Nothing: there is no saved position, or the older tool saved it.
-    Never,
-}
-
-/// We acknowledge only what is saved, so a slot that is ahead of the saved position was moved by
-/// somebody else, and what lies between is gone from it. The older tool acknowledged before it saved, so
-/// for a position of its own the slot is right.
-fn check_gap(durable: Durable, confirmed: Lsn, known: Known) -> Result<Durable, Trouble> {
-    let confirmed = Position::Lsn(confirmed);
-    let Some(saved) = durable.checkpoint else { return Ok(durable) };
-    if known == Known::Never {
-        warn!(position = %saved, slot = %confirmed, "taking over the saved position of an older tool");
-        return Ok(Durable { checkpoint: Some(saved.max(confirmed)), ..durable });
-    }
-    if saved < confirmed {
-        return Err(Trouble::Lasting(format!(
-            "the replication slot was moved to {confirmed}, beyond the saved position {saved}: the \
-             changes in between are lost to us. Copy the tables again and start with an empty \
-             staging schema"
-        )));
-    }
-    Ok(durable)
-}
-
 async fn connect(
     side: &str,
     conninfo: &ConnInfo,
@@ -451,20 +392,40 @@ async fn connect(
     })
 }
 
+/// Waits for an answer to a question at the start, but not for ever.
+async fn answer<T, E: std::error::Error>(
+    side: &str,
+    limit: Duration,
+    answers: impl Future<Output = Result<T, E>>,
+) -> Result<T, Trouble> {
+    match tokio::time::timeout(limit, answers).await {
+        Ok(answers) => answers.map_err(|error| Trouble::settings(side, &error)),
+        Err(_) => {
+            let text = format!("{side} did not answer within {} s", limit.as_secs());
+            Err(Trouble::Settings(text))
+        }
+    }
+}
+
 fn trouble_of(error: &RunError<PgSourceError>, catalog: &Catalog) -> Trouble {
     match error {
         RunError::Died(_) => Trouble::Passing(error_chain(error)),
         RunError::Source(source) => trouble_of_source(source),
-        RunError::Stop(stop @ Stop::Rejected { table: Some(table), .. }) => {
-            let name = &catalog.table(*table).name;
-            Trouble::Passing(format!("{stop} (table {name})"))
+        // The operator asked us to stop there: --onReject.
+        RunError::Stop(Stop::Rejected { table, position, detail, .. }) => {
+            let table = table.map(|table| format!(" of {}", catalog.table(table).name));
+            Trouble::Lasting(format!(
+                "the target rejected a row{} in the transactions through {position}: {detail}",
+                table.unwrap_or_default()
+            ))
         }
         RunError::Stop(stop) => Trouble::Passing(stop.to_string()),
     }
 }
 
-/// Drift, a truncate and the like are over as soon as the operator has acted, so they are tried again; a
-/// slot or a cluster that is not ours any more never comes back.
+/// Drift is over as soon as the operator has acted, so it is tried again, with the target's tables as
+/// they are then. A slot or a cluster that is not ours any more never comes back, and a truncate waits
+/// for another flag.
 fn trouble_of_source(error: &PgSourceError) -> Trouble {
     let mut text = error_chain(error);
     if let Some(hint) = error.hint() {
@@ -474,6 +435,8 @@ fn trouble_of_source(error: &PgSourceError) -> Trouble {
     match error {
         PgSourceError::Slot(SlotError::Lost { .. } | SlotError::Gap { .. })
         | PgSourceError::OtherSystem { .. } => Trouble::Lasting(text),
+        PgSourceError::Assemble(AssembleError::Drift(_)) => Trouble::Passing(text),
+        PgSourceError::Assemble(_) if error.is_lasting() => Trouble::Lasting(text),
         PgSourceError::Assemble(_) | PgSourceError::Slot(_) => Trouble::Settings(text),
         PgSourceError::Connect(_)
         | PgSourceError::Request(_)

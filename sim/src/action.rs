@@ -61,9 +61,9 @@ impl Action {
         let number = random.below(64);
         let partition = random.below(2);
         let mut choices: Vec<(u32, Self)> = vec![
-            (7, Self::Commit(random.word())),
+            (11, Self::Commit(random.word())),
             (if feed { 18 } else { 14 }, Self::Send(partition)),
-            (12, Self::Succeed(number)),
+            (10, Self::Succeed(number)),
             (6, Self::Wait(random.pick(&[1, 5, 20, 60]))),
             (faults.crash, Self::Crash(random.word())),
             (faults.usurp, Self::Usurp),

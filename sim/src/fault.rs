@@ -8,7 +8,7 @@ use replicator_core::{Config, OnReject, Retry};
 
 use crate::random::Random;
 use crate::schema::GROUPS;
-use crate::workload::Story;
+use crate::story::Story;
 
 /// Which kind of source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,7 +100,7 @@ impl Faults {
         Self {
             transient: often(50, 4),
             unknown: often(50, 4),
-            refusals: often(20, 4),
+            refusals: often(25, 9),
             crash: often(50, 3),
             usurp: often(15, 1),
             rewind: often(30, 2),
@@ -112,12 +112,12 @@ fn config(random: &mut Random) -> Config {
     let millis = |number: usize| Duration::from_millis(u64::try_from(number).expect("small"));
     let small = |number: usize| u32::try_from(number).expect("small");
     Config {
-        batch_rows_max: random.within(1, 8),
-        batch_txs_max: random.within(1, 6),
-        batch_age_max: millis(random.pick(&[0, 5, 30])),
-        buffered_bytes_max: random.pick(&[400, 2_000, 20_000]),
+        batch_rows_max: random.pick(&[1, 4, 8, 16]),
+        batch_txs_max: random.pick(&[1, 2, 4, 8]),
+        batch_age_max: millis(random.pick(&[0, 20, 60])),
+        buffered_bytes_max: random.pick(&[1_000, 4_000, 20_000]),
         stages_max: random.within(1, 4),
-        applies_max: random.within(1, 4),
+        applies_max: random.pick(&[1, 2, 3, 4, 4]),
         retry: Retry {
             tries_max: small(random.within(1, 6)),
             delay_first: millis(random.within(1, 20)),

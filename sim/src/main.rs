@@ -1,24 +1,30 @@
 //! Runs one world from a seed: `sim SEED`, or `sim SEED ordered WORD…` for a story a test has found.
-//!
 //! Prints everything that happens and how it ended. Exit code 10: a promise was broken. 11: nothing moved
 //! any more.
+//!
+//! `sim mutants [NAME…]` plants faults and expects the model test to notice. Exit code 1: it did not.
+use std::error::Error;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::process::ExitCode;
 
 use sim::action::Action;
 use sim::fault::{Kind, Setup};
+use sim::mutants;
 use sim::random::Random;
 use sim::world::World;
 
 const BROKEN: u8 = 10;
 const NOT_LIVE: u8 = 11;
 const USAGE: u8 = 2;
+const FAILED: u8 = 1;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match words.as_slice() {
+        ["mutants", names @ ..] => plant(names),
         [seed, rest @ ..] => match (seed.parse(), rest) {
             (Ok(seed), []) => run(Kind::Ordered, seed, &[]).and_then(|code| {
                 if code == 0 { run(Kind::Changefeed, seed, &[]) } else { Ok(code) }
@@ -29,12 +35,26 @@ fn main() -> ExitCode {
         },
         [] => usage(),
     };
-    ExitCode::from(outcome.unwrap_or(1))
+    ExitCode::from(outcome.unwrap_or(FAILED))
 }
 
 fn usage() -> io::Result<u8> {
-    writeln!(io::stderr(), "usage: sim SEED [ordered|changefeed [WORD…]]")?;
+    let text = "usage: sim SEED [ordered|changefeed [WORD…]]\n       sim mutants [NAME…]";
+    writeln!(io::stderr(), "{text}")?;
     Ok(USAGE)
+}
+
+fn plant(names: &[&str]) -> io::Result<u8> {
+    let Some(workspace) = Path::new(env!("CARGO_MANIFEST_DIR")).parent() else { return usage() };
+    match mutants::run(workspace, names) {
+        Ok(0) => Ok(0),
+        Ok(_) => Ok(FAILED),
+        Err(error) => {
+            let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+            writeln!(io::stderr(), "{error}{source}")?;
+            Ok(FAILED)
+        }
+    }
 }
 
 /// Runs one world. Without words they are drawn from the seed, too.

@@ -5,12 +5,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use replicator_core::model::mutation::{ApplyOrder, ApplyRequest, Mutation, Piece};
-use replicator_core::model::position::{Lsn, OpId, Position, TxSeq};
+use replicator_core::model::mutation::{ApplyOrder, ApplyRequest, Mutation};
+use replicator_core::model::position::{Lsn, Position, TxSeq};
 use replicator_core::model::time::{Hlc, MonoTime};
-use replicator_core::{Demand, Effect, Event, Failure, OnReject, Stop};
+use replicator_core::{Demand, Effect, Event, OnReject};
 
-use crate::action::{Action, Fault};
+use crate::action::Action;
 use crate::coverage::{Coverage, Seen};
 use crate::database::Database;
 use crate::fault::{Faults, Kind, Setup};
@@ -21,13 +21,13 @@ use crate::run::Run;
 use crate::schema::schema;
 use crate::source::{self, Message, PARTITIONS, Source};
 use crate::store::{Fence, Store};
-use crate::target::{Mood, Outcome, Target};
+use crate::target::Target;
 use crate::workload;
+
+mod wire;
 
 /// Most transactions of one world.
 const COMMITS_MAX: usize = 60;
-/// Most effects of dead runs that are still on the wire.
-const LATE_MAX: usize = 16;
 /// Most rounds until a world without faults must be done.
 const ROUNDS_MAX: usize = 600;
 /// Effects that are done in one round. Enough for all that one event leads to, mostly.
@@ -166,7 +166,9 @@ impl World {
                 self.act(&Action::Send(partition));
             }
             for _ in 0..EFFECTS_MAX {
-                self.act(&Action::Succeed(0));
+                if !self.pending.is_empty() {
+                    self.act(&Action::Succeed(0));
+                }
             }
             self.act(&Action::Wait(60));
         }
@@ -356,216 +358,11 @@ impl World {
         self.coverage.mark_if(had.is_some_and(|had| batch.last < had), Seen::Halved);
     }
 
-    /// The run is over.
-    fn stopped(&mut self, stop: &Stop) {
-        self.say(|| format!("< stop: {stop}"));
-        match stop {
-            Stop::PositionWentBack { .. } | Stop::UnknownPartition { .. } => {
-                panic!("the machine accuses an honest source: {stop}")
-            }
-            Stop::Rejected { .. } => {
-                let for_a_reason = self.setup.limits || self.setup.faults.refusals > 0;
-                assert!(for_a_reason, "the target refuses what the source accepted: {stop}");
-            }
-            Stop::RetriesExhausted { .. } => self.coverage.mark(Seen::RetriesExhausted),
-            Stop::PieceLost { .. } => self.coverage.mark(Seen::PieceLost),
-            Stop::StagingFailed { .. } => self.coverage.mark(Seen::StagingLost),
-            Stop::Fenced => {
-                assert!(self.run.fence < self.newest_fence, "fenced without another run");
-                self.coverage.mark(Seen::Fenced);
-            }
-        }
-        self.restart();
-    }
-
-    fn crash(&mut self, arrives: u64) {
-        let applying = |effect: &&Effect| matches!(effect, Effect::Apply { .. });
-        let running = self.pending.iter().filter(applying).count();
-        self.coverage.mark_if(running < self.run.status().applies, Seen::RetryAtCrash);
-        self.coverage.mark_if(self.target.is_open(), Seen::PiecesAtCrash);
-        let fence = self.run.fence;
-        let pending = std::mem::take(&mut self.pending);
-        for (number, effect) in (0_u32..).zip(pending) {
-            if arrives >> (number % 64) & 1 == 1 {
-                self.arrive(fence, &effect, Mood::Calm).ok();
-            } else {
-                self.late.push((fence, effect));
-            }
-        }
-        self.restart();
-    }
-
-    /// Resumes from what is durable.
-    fn restart(&mut self) {
-        self.run.i9_it_can_be_played_again();
-        let fence = self.run.fence;
-        self.late.extend(self.pending.drain(..).map(|effect| (fence, effect)));
-        let too_many = self.late.len().saturating_sub(LATE_MAX);
-        self.late.drain(..too_many);
-        self.target.hang_up();
-        self.batches.clear();
-        let (fence, durable) = self.target.store.begin();
-        self.newest_fence = fence;
-        self.say(|| format!("= resume from {durable:?}"));
-        self.run = Run::begin(self.setup.config, fence, durable, self.now);
-        self.source.reconnect(&self.history, self.setup.pieces);
-    }
-
-    fn finish(&mut self, number: usize, fault: Option<Fault>) {
-        if self.pending.is_empty() {
-            return;
-        }
-        let effect = self.pending.remove(number % self.pending.len());
-        let (op, fence) = (op_of(&effect), self.run.fence);
-        let outcome = match fault {
-            None => self.arrive(fence, &effect, Mood::Calm),
-            Some(fault) => self.fail(&effect, fault),
-        };
-        let event = match outcome {
-            Ok(Arrival::Done) => Event::Done(op),
-            Ok(Arrival::Known) => {
-                self.coverage.mark(Seen::RepeatRecognised);
-                Event::Done(op)
-            }
-            Ok(Arrival::Page(event)) => event,
-            Err(failure) => Event::Failed { op, failure },
-        };
-        self.step(event);
-    }
-
-    fn fail(&mut self, effect: &Effect, fault: Fault) -> Result<Arrival, Failure> {
-        let fence = self.run.fence;
-        let detail = "the network".to_owned();
-        let is_piece = match effect {
-            Effect::Apply { request, .. } => request.batch.piece != Piece::Whole,
-            Effect::Acknowledge(_)
-            | Effect::Answer(_)
-            | Effect::ReadStaged { .. }
-            | Effect::RetireStaged { .. }
-            | Effect::SaveCheckpoint { .. }
-            | Effect::SaveResolved { .. }
-            | Effect::Stage { .. } => false,
-        };
-        let failure = match fault {
-            Fault::Transient => Failure::Transient { detail },
-            Fault::Lost => Failure::OutcomeUnknown { detail },
-            Fault::Unanswered => {
-                self.arrive(fence, effect, Mood::Calm).ok();
-                Failure::OutcomeUnknown { detail }
-            }
-            Fault::Delayed => {
-                self.late.push((fence, effect.clone()));
-                Failure::OutcomeUnknown { detail }
-            }
-            Fault::Statement(number) => {
-                return self.arrive(fence, effect, Mood::RefusesStatement(number));
-            }
-            Fault::Commit => return self.arrive(fence, effect, Mood::RefusesCommit),
-        };
-        if is_piece {
-            self.target.hang_up();
-        }
-        Err(failure)
-    }
-
-    fn late(&mut self, number: usize) {
-        if self.late.is_empty() {
-            return;
-        }
-        let (fence, effect) = self.late.remove(number % self.late.len());
-        if let Effect::Apply { request, .. } = &effect
-            && request.batch.piece != Piece::Whole
-        {
-            // Its transaction is gone.
-            return;
-        }
-        match self.arrive(fence, &effect, Mood::Calm) {
-            Ok(Arrival::Known) => self.coverage.mark(Seen::DuplicateRefused),
-            Ok(Arrival::Done | Arrival::Page(_)) => (),
-            Err(failure) => {
-                self.coverage.mark_if(failure == Failure::Fenced, Seen::LateRefused);
-            }
-        }
-    }
-
-    /// What an effect does where it arrives.
-    fn arrive(&mut self, fence: Fence, effect: &Effect, mood: Mood) -> Result<Arrival, Failure> {
-        if let Effect::ReadStaged { op, after, through, rows_max } = effect {
-            let (rows, exhausted) = self.target.store.read(*after, *through, *rows_max);
-            self.coverage.mark_if(!exhausted, Seen::Paged);
-            let bytes = rows.iter().map(|row| row.mutation.len_bytes()).sum();
-            self.event_bytes = self.event_bytes.max(bytes);
-            return Ok(Arrival::Page(Event::StagedRead { op: *op, rows, exhausted }));
-        }
-        if !self.target.store.admits(fence) {
-            return Err(Failure::Fenced);
-        }
-        property::i7_the_fence_holds(self.newest_fence, fence);
-        let store = &mut self.target.store;
-        match effect {
-            Effect::Apply { request, .. } => return self.apply(fence, request, mood),
-            Effect::RetireStaged { through, .. } => {
-                property::i6_only_what_is_saved_is_retired(store, *through);
-                store.retire(*through);
-            }
-            Effect::SaveCheckpoint { position, .. } => {
-                let idle = self.history.find(*position).is_none();
-                self.coverage.mark_if(idle, Seen::IdleSaved);
-                store.save_checkpoint(*position);
-            }
-            Effect::SaveResolved { partition, resolved, .. } => {
-                let partition_index = usize::try_from(partition.0).expect("few partitions");
-                property::i5_a_promise_comes_after_its_rows(
-                    &self.history,
-                    store,
-                    partition_index,
-                    *resolved,
-                );
-                store.save_resolved(*partition, *resolved);
-            }
-            Effect::Stage { rows, .. } => store.stage(rows),
-            Effect::ReadStaged { .. } | Effect::Acknowledge(_) | Effect::Answer(_) => {
-                unreachable!("changes nothing")
-            }
-        }
-        Ok(Arrival::Done)
-    }
-
-    fn apply(
-        &mut self,
-        fence: Fence,
-        request: &ApplyRequest,
-        mood: Mood,
-    ) -> Result<Arrival, Failure> {
-        let batch = &request.batch;
-        match self.target.apply(fence, request, mood)? {
-            Outcome::Known => Ok(Arrival::Known),
-            Outcome::Open => Ok(Arrival::Done),
-            Outcome::Committed(contents) => {
-                let newer = self.history.count_through(Some(batch.position));
-                self.coverage.mark_if(self.ledger.reaches(newer), Seen::OutOfOrder);
-                self.coverage.mark_if(!contents.dead.is_empty(), Seen::DeadLetter);
-                self.coverage.mark_if(batch.piece == Piece::Last, Seen::PiecesCommitted);
-                let count = self.ledger.commit(&self.history, batch, &contents);
-                self.coverage.mark_if(count > 1, Seen::GroupCommit);
-                self.readers.look(self.target.database());
-                Ok(Arrival::Done)
-            }
-        }
-    }
-
     fn say(&mut self, line: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             trace.push(line());
         }
     }
-}
-
-/// What an effect that arrived has to tell.
-enum Arrival {
-    Done,
-    Known,
-    Page(Event),
 }
 
 fn time(clock: u64) -> Hlc {
@@ -590,16 +387,4 @@ fn hands_over(before: &Database, after: &Database) -> bool {
                 && before.rows(id).iter().any(|(old, had)| old != key && values(had) == taken)
         })
     })
-}
-
-fn op_of(effect: &Effect) -> OpId {
-    match effect {
-        Effect::Apply { op, .. }
-        | Effect::ReadStaged { op, .. }
-        | Effect::RetireStaged { op, .. }
-        | Effect::SaveCheckpoint { op, .. }
-        | Effect::SaveResolved { op, .. }
-        | Effect::Stage { op, .. } => *op,
-        Effect::Acknowledge(_) | Effect::Answer(_) => unreachable!("never pending"),
-    }
 }

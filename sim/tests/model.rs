@@ -69,10 +69,10 @@ fn check(kind: Kind, must_be_seen: &[Seen]) {
         panic!("{error}");
     }
     let total = total.into_inner();
+    println!("{total}");
     for seen in must_be_seen {
         assert!(0 < total.count(*seen), "{seen:?} was never reached:\n{total}");
     }
-    println!("{total}");
 }
 
 #[test]

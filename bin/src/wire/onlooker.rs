@@ -19,6 +19,8 @@ pub(super) struct Onlooker {
     pub(super) metrics: Arc<Metrics>,
     pub(super) catalog: Arc<Catalog>,
     pub(super) progress: Progress,
+    /// The name of the table of dead letters.
+    pub(super) dead_letters: String,
 }
 
 impl Observer for Onlooker {
@@ -35,6 +37,7 @@ impl Observer for Onlooker {
 
     fn applied(&self, request: &ApplyRequest, took: Duration) {
         self.metrics.applied(request, took);
+        self.log_dead_letters(request);
         if enabled!(tracing::Level::DEBUG) {
             self.log_applied(request, took);
         }
@@ -54,6 +57,18 @@ impl Observer for Onlooker {
 }
 
 impl Onlooker {
+    fn log_dead_letters(&self, request: &ApplyRequest) {
+        let mut counts: BTreeMap<TableId, u64> = BTreeMap::new();
+        let dead = request.dead.iter().filter_map(|index| request.batch.mutations.get(*index));
+        for mutation in dead {
+            *counts.entry(mutation.table).or_default() += 1;
+        }
+        for (table, rows) in counts {
+            let table = &self.catalog.table(table).name;
+            warn!(rows, %table, "rejected rows were kept in table {}", self.dead_letters);
+        }
+    }
+
     fn log_applied(&self, request: &ApplyRequest, took: Duration) {
         let batch = &request.batch;
         let mut counts: BTreeMap<TableId, (u64, u64)> = BTreeMap::new();

@@ -133,9 +133,10 @@ impl AssembleError {
             Self::SameTarget { .. } => {
                 Some("publish one of them, or run one replicator per source schema")
             }
+            // Not "by hand": rows that were written before the truncate may still be on their way.
             Self::Truncated { .. } => Some(
-                "truncate the tables on the target yourself and pass --truncate=ignore once, or \
-                 pass --truncate=apply",
+                "start again with --truncate=apply to empty the target's tables too, or with \
+                 --truncate=ignore to keep their rows",
             ),
             Self::Drift(_)
             | Self::OutOfPlace { .. }

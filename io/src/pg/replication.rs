@@ -93,6 +93,7 @@ pub type TextRow = Vec<Option<String>>;
 pub struct ReplicationClient<S> {
     wire: Wire<S>,
     limit: Duration,
+    hush: fn(&mut S),
 }
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> ReplicationClient<S> {
@@ -108,7 +109,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> ReplicationClient<S> {
     ) -> Result<Self, ConnectError> {
         let login = ReplicationLogin { conninfo, session };
         let wire = connect(dial, conninfo, session, &login).await?;
-        Ok(Self { wire, limit: session.connect_timeout(conninfo) })
+        Ok(Self { wire, limit: session.connect_timeout(conninfo), hush: D::hush })
     }
 
     /// Sends an SQL statement or a replication command and collects the rows of its answer. `what` is
@@ -186,7 +187,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> ReplicationClient<S> {
         let what = "start replication";
         let limit = self.limit;
         match tokio::time::timeout(limit, self.wire.start_copy(&start_command(options))).await {
-            Ok(Ok(())) => Ok(frame::split(self.wire)),
+            Ok(Ok(())) => Ok(frame::split(self.wire, self.hush)),
             Ok(Err(source)) => Err(ReplicationError::Wire { what, source }),
             Err(_) => Err(ReplicationError::TimedOut { what, limit }),
         }
@@ -245,7 +246,7 @@ pub(crate) fn pretend_stream(
     tokio::io::DuplexStream,
 ) {
     let (ours, theirs) = tokio::io::duplex(bytes);
-    let (reader, writer) = frame::split(Wire::new(super::tls::PgStream::Plain(ours)));
+    let (reader, writer) = frame::split(Wire::new(super::tls::PgStream::Plain(ours)), |_| ());
     (reader, writer, theirs)
 }
 

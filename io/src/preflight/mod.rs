@@ -60,6 +60,8 @@ pub struct Facts {
     pub system_identifier: u64,
     /// The source's current timeline.
     pub timeline: u32,
+    /// The end of the source's log: no position is beyond it.
+    pub written: Lsn,
     /// The source database.
     pub source_database: String,
     /// The publication to stream.
@@ -141,7 +143,10 @@ pub async fn run(
         Box::pin(version(source, limit)),
         answer(Side::Source, limit, Box::pin(source::read(source))),
         answer(Side::Target, limit, target_facts),
-        async { Ok(catalog.await?) },
+        async {
+            let late = |_| PreflightError::TimedOut { side: Side::Target, limit };
+            Ok(tokio::time::timeout(limit, catalog).await.map_err(late)??)
+        },
     )?;
 
     let mut findings = Vec::new();
@@ -165,12 +170,14 @@ pub async fn run(
     let findings = Findings::new(findings);
     let source_server = source_facts.server.clone();
     let found = publication.zip(slot.and_then(|slot| slot.confirmed_flush));
-    let facts = found.zip(source_server.timeline).filter(|_| !findings.has_errors());
-    let facts = facts.map(|((publication, confirmed_flush), timeline)| Facts {
+    let primary = source_server.timeline.zip(source_server.written);
+    let facts = found.zip(primary).filter(|_| !findings.has_errors());
+    let facts = facts.map(|((publication, confirmed_flush), (timeline, written))| Facts {
         source_version: server,
         source_version_number: source_server.version_number,
         system_identifier: source_server.system_identifier,
         timeline,
+        written,
         source_database: source_server.database,
         publication: publication.name.clone(),
         confirmed_flush,

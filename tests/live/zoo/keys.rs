@@ -2,7 +2,7 @@
 use anyhow::Result;
 use replicator_tests::databases::Databases;
 
-use super::{check_each, literal};
+use super::{check_each, follow, literal};
 
 /// Types of keys, and four different values of each.
 const KEYS: [(&str, [&str; 4]); 22] = [
@@ -112,5 +112,19 @@ async fn keys_that_are_equal_but_look_different_are_one_row() -> Result<()> {
         ),
         of_each("DELETE FROM TABLE WHERE k = ONE"),
     ];
-    check_each(&databases, &statements).await
+    let mut replicator = follow(&databases).await?;
+    // What the key looks like is not compared: the target may keep the look it had first.
+    let look = (0..PAIRS.len()).map(|i| {
+        let key = literal(PAIRS[i].1);
+        format!("(SELECT string_agg(format('%s %s', v, k = {key}), ', ') FROM equal_{i})")
+    });
+    let look = format!("SELECT concat_ws('; ', {})", look.collect::<Vec<_>>().join(", "));
+    for statement in statements {
+        databases.from.batch_execute(&statement).await?;
+        databases.confirmed(&mut replicator).await?;
+        let source: String = databases.from.query_one(&look, &[]).await?.get(0);
+        let target: String = databases.to.query_one(&look, &[]).await?.get(0);
+        assert_eq!(source, target, "after {statement}");
+    }
+    Ok(())
 }

@@ -351,6 +351,12 @@ impl Shop {
                 )
                 .await
             }
+            3 => {
+                // Another key, and a body that the stream does not repeat.
+                let to = self.key();
+                self.documents[index] = to;
+                step.run("UPDATE document SET id = $2 WHERE id = $1", &[&id, &to]).await
+            }
             _ => {
                 let title = random.text(12);
                 step.run(

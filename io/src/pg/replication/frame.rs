@@ -1,13 +1,13 @@
 //! The two halves of a stream: what the server sends, and what we report.
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::{fmt, io};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use replicator_core::decode::pg_frames::StandbyStatus;
-use tokio::io::{
-    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf,
-    split as halves,
-};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 use super::push_empty;
 use super::wire::{Message, Wire, WireError, split_message};
@@ -20,20 +20,59 @@ const BUFFER_BYTES: usize = 128 * 1024;
 /// With less room than this a read goes to a fresh buffer.
 const ROOM_BYTES_MIN: usize = 32 * 1024;
 
-/// Splits a connection on which streaming has begun.
-pub(super) fn split<S>(wire: Wire<S>) -> (FrameReader<S>, FrameWriter<S>)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+/// Splits a connection on which streaming has begun. `hush` is [`Dial::hush`](crate::net::Dial::hush).
+pub(super) fn split<S>(wire: Wire<S>, hush: fn(&mut S)) -> (FrameReader<S>, FrameWriter<S>) {
     let Wire { stream, read, write } = wire;
-    let (reader, writer) = halves(stream);
-    (FrameReader { half: reader, buffer: read }, FrameWriter { half: writer, buffer: write })
+    let stream = Arc::new(Mutex::new(stream));
+    let half = Half { stream: Arc::clone(&stream) };
+    (FrameReader { half, buffer: read, hush }, FrameWriter { half: Half { stream }, buffer: write })
+}
+
+/// One end of a stream that two tasks share. Each holds the lock for one read or write that does not
+/// wait.
+struct Half<S> {
+    stream: Arc<Mutex<PgStream<S>>>,
+}
+
+impl<S> Half<S> {
+    fn lock(&self) -> MutexGuard<'_, PgStream<S>> {
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Half<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.lock()).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Half<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.lock()).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.lock()).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.lock()).poll_shutdown(cx)
+    }
 }
 
 /// Reads frames.
 pub struct FrameReader<S> {
-    half: ReadHalf<PgStream<S>>,
+    half: Half<S>,
     buffer: BytesMut,
+    hush: fn(&mut S),
 }
 
 impl<S> fmt::Debug for FrameReader<S> {
@@ -67,6 +106,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameReader<S> {
             }
         }
         Ok(bytes)
+    }
+
+    /// Lets what arrives pile up until the next read or write, without waking anybody.
+    pub fn hush(&mut self) {
+        (self.hush)(self.half.lock().below());
     }
 
     /// The payload of the next CopyData message, if all of it has arrived: a slice of the buffer it came
@@ -116,7 +160,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameReader<S> {
 
 /// Writes reports.
 pub struct FrameWriter<S> {
-    half: WriteHalf<PgStream<S>>,
+    half: Half<S>,
     buffer: BytesMut,
 }
 

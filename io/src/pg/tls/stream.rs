@@ -43,6 +43,16 @@ impl<S> PgStream<S> {
     }
 }
 
+impl<S: AsyncRead + AsyncWrite + Unpin> PgStream<S> {
+    /// The stream below.
+    pub(crate) fn below(&mut self) -> &mut S {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls { stream, .. } => stream.get_mut().0,
+        }
+    }
+}
+
 impl<S> fmt::Debug for PgStream<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PgStream").field("encrypted", &self.is_encrypted()).finish_non_exhaustive()

@@ -196,6 +196,7 @@ mod tests {
             may_replicate: true,
             system_identifier: 7,
             timeline: Some(1),
+            written: Some(Lsn(0x100)),
         }
     }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use replicator_core::model::time::WallTime;
 
-/// How long to pause. The socket's buffer must not fill meanwhile.
-const PAUSE: Duration = Duration::from_micros(500);
+/// How long to pause. The socket's buffer must not fill meanwhile. Timers tick in milliseconds.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// A read of this many bytes was worth its while.
 const READ_BYTES_ENOUGH: usize = 32 * 1024;

@@ -297,6 +297,9 @@ impl<D: Dial> PgSource<D> {
             self.decode(bytes, events)?;
             self.pace.read(bytes);
             self.paused_until = self.pace.pause().map(|pause| self.heard.after(pause));
+            if self.paused_until.is_some() {
+                self.reader.hush();
+            }
         }
         Ok(())
     }

@@ -1,0 +1,297 @@
+//! Does the simulator still bite? Plants each fault of `sim/mutants/*.patch` in a copy of the workspace and
+//! expects the model test to fail.
+//!
+//! A patch is a sentence and a unified diff. Line numbers do not count: the lines before a change must be
+//! found in the file, exactly once.
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+/// Longest time for one run of the model test. A planted fault may make it hang.
+const TEST_LIMIT: Duration = Duration::from_secs(600);
+
+/// The faults could not be planted. Says nothing about the simulator.
+#[derive(Debug, Error)]
+pub enum MutantError {
+    /// A file could not be read or written.
+    #[error("cannot use {}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Cargo could not be run.
+    #[error("cannot run cargo")]
+    Cargo(#[source] io::Error),
+    /// The patch does not fit the code any more.
+    #[error("{patch} does not apply: its lines are found {found} times in {file}:\n{lines}")]
+    Stale {
+        /// The patch.
+        patch: String,
+        /// The file it changes.
+        file: String,
+        /// How often its lines are there.
+        found: usize,
+        /// The lines.
+        lines: String,
+    },
+    /// The patch is not a diff.
+    #[error("{patch} is not a unified diff: {line}")]
+    Unreadable {
+        /// The patch.
+        patch: String,
+        /// The line that makes no sense.
+        line: String,
+    },
+    /// The code does not compile with the patch.
+    #[error("the workspace does not compile with {patch}")]
+    DoesNotCompile {
+        /// The patch.
+        patch: String,
+    },
+    /// The model test fails without any patch.
+    #[error("the model test fails although nothing is planted")]
+    FailsAnyway,
+    /// No patch has this name.
+    #[error("no patch is called {name}")]
+    Unknown {
+        /// The name.
+        name: String,
+    },
+}
+
+/// Plants the faults with these names, or all of them, and prints one line for each. Returns how many were
+/// not noticed.
+///
+/// # Errors
+///
+/// See [`MutantError`].
+pub fn run(workspace: &Path, names: &[&str]) -> Result<usize, MutantError> {
+    let patches = patches(workspace, names)?;
+    let tree = workspace.join("target/mutants/tree");
+    if tree.exists() {
+        fs::remove_dir_all(&tree).map_err(at(&tree))?;
+    }
+    copy(workspace, &tree)?;
+    let bench = Bench { tree, build: workspace.join("target/mutants/build") };
+    if bench.test("nothing")? != Verdict::Passes {
+        return Err(MutantError::FailsAnyway);
+    }
+    let mut survived = 0;
+    for patch in &patches {
+        let originals = bench.plant(patch)?;
+        let verdict = bench.test(&patch.name)?;
+        for (path, text) in originals {
+            fs::write(&path, text).map_err(at(&path))?;
+        }
+        let word = match verdict {
+            Verdict::Fails => "caught",
+            Verdict::Hangs => "caught (hangs)",
+            Verdict::Passes => {
+                survived += 1;
+                "survived"
+            }
+        };
+        say(&format!("{word:<10} {}", patch.name))?;
+    }
+    say(&format!("{} planted, {survived} survived", patches.len()))?;
+    Ok(survived)
+}
+
+fn say(line: &str) -> Result<(), MutantError> {
+    writeln!(io::stdout(), "{line}").map_err(at(Path::new("the standard output")))
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> MutantError {
+    let path = path.to_owned();
+    |source| MutantError::File { path, source }
+}
+
+/// How the model test ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Passes,
+    Fails,
+    Hangs,
+}
+
+/// A copy of the workspace and where it is built.
+struct Bench {
+    tree: PathBuf,
+    build: PathBuf,
+}
+
+impl Bench {
+    /// Changes the copy; returns what was there before.
+    fn plant(&self, patch: &Patch) -> Result<Vec<(PathBuf, String)>, MutantError> {
+        let mut originals = Vec::new();
+        for change in &patch.changes {
+            let path = self.tree.join(&change.file);
+            let text = fs::read_to_string(&path).map_err(at(&path))?;
+            let found = text.matches(&change.old).count();
+            if found != 1 {
+                let (patch, file) = (patch.name.clone(), change.file.clone());
+                let lines = change.old.clone();
+                return Err(MutantError::Stale { patch, file, found, lines });
+            }
+            fs::write(&path, text.replacen(&change.old, &change.new, 1)).map_err(at(&path))?;
+            originals.push((path, text));
+        }
+        // A file that is changed twice gets its first state back last.
+        originals.reverse();
+        Ok(originals)
+    }
+
+    fn test(&self, patch: &str) -> Result<Verdict, MutantError> {
+        let built = self.cargo(&["--no-run"]).status().map_err(MutantError::Cargo)?;
+        if !built.success() {
+            return Err(MutantError::DoesNotCompile { patch: patch.to_owned() });
+        }
+        let mut test = self.cargo(&[]).spawn().map_err(MutantError::Cargo)?;
+        let started = Instant::now();
+        loop {
+            if let Some(status) = test.try_wait().map_err(MutantError::Cargo)? {
+                return Ok(if status.success() { Verdict::Passes } else { Verdict::Fails });
+            }
+            if TEST_LIMIT < started.elapsed() {
+                test.kill().map_err(MutantError::Cargo)?;
+                test.wait().map_err(MutantError::Cargo)?;
+                return Ok(Verdict::Hangs);
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// The model test of the copy. Which story fails does not matter, so it is not shortened.
+    fn cargo(&self, arguments: &[&str]) -> Command {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut command = Command::new(cargo);
+        command
+            .current_dir(&self.tree)
+            .args(["test", "--quiet", "--offline", "-p", "sim", "--test", "model"])
+            .args(arguments)
+            .env("CARGO_TARGET_DIR", &self.build)
+            .env("PROPTEST_MAX_SHRINK_ITERS", "0")
+            .env("RUST_BACKTRACE", "0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command
+    }
+}
+
+/// Copies sources; leaves out what is built, and the history.
+fn copy(from: &Path, to: &Path) -> Result<(), MutantError> {
+    fs::create_dir_all(to).map_err(at(to))?;
+    for entry in fs::read_dir(from).map_err(at(from))? {
+        let entry = entry.map_err(at(from))?;
+        let (path, name) = (entry.path(), entry.file_name());
+        let kind = entry.file_type().map_err(at(&path))?;
+        if kind.is_dir() && name != "target" && name != ".git" {
+            copy(&path, &to.join(&name))?;
+        } else if kind.is_file() {
+            fs::copy(&path, to.join(&name)).map_err(at(&path))?;
+        }
+    }
+    Ok(())
+}
+
+/// A fault to plant.
+#[derive(Debug, PartialEq, Eq)]
+struct Patch {
+    name: String,
+    changes: Vec<Change>,
+}
+
+/// Lines of one file and what becomes of them.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Change {
+    file: String,
+    old: String,
+    new: String,
+}
+
+fn patches(workspace: &Path, names: &[&str]) -> Result<Vec<Patch>, MutantError> {
+    let folder = workspace.join("sim/mutants");
+    let mut patches = Vec::new();
+    for entry in fs::read_dir(&folder).map_err(at(&folder))? {
+        let path = entry.map_err(at(&folder))?.path();
+        let text = fs::read_to_string(&path).map_err(at(&path))?;
+        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        patches.push(parse(&name.unwrap_or_default(), &text)?);
+    }
+    patches.sort_by(|a, b| a.name.cmp(&b.name));
+    for name in names {
+        if !patches.iter().any(|patch| patch.name == *name) {
+            return Err(MutantError::Unknown { name: (*name).to_owned() });
+        }
+    }
+    patches.retain(|patch| names.is_empty() || names.contains(&patch.name.as_str()));
+    Ok(patches)
+}
+
+fn parse(name: &str, text: &str) -> Result<Patch, MutantError> {
+    let unreadable =
+        |line: &str| MutantError::Unreadable { patch: name.to_owned(), line: line.to_owned() };
+    let mut changes: Vec<Change> = Vec::new();
+    let mut file = None;
+    // What comes before the first file is for humans.
+    for line in text.lines().skip_while(|line| !line.starts_with("--- ")) {
+        if line.starts_with("--- ") {
+            file = None;
+        } else if let Some(path) = line.strip_prefix("+++ b/") {
+            file = Some(path.to_owned());
+        } else if line.starts_with("@@") {
+            let file = file.clone().ok_or_else(|| unreadable(line))?;
+            changes.push(Change { file, ..Change::default() });
+        } else {
+            let change = changes.last_mut().ok_or_else(|| unreadable(line))?;
+            let (sign, rest) = line.split_at_checked(1).unwrap_or((" ", ""));
+            for (signs, lines) in [(" -", &mut change.old), (" +", &mut change.new)] {
+                if signs.contains(sign) {
+                    lines.push_str(rest);
+                    lines.push('\n');
+                }
+            }
+            if !" +-".contains(sign) {
+                return Err(unreadable(line));
+            }
+        }
+    }
+    if changes.is_empty() {
+        return Err(unreadable("nothing is changed"));
+    }
+    Ok(Patch { name: name.to_owned(), changes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Change, MutantError, Patch, parse};
+
+    #[test]
+    fn a_diff_is_old_lines_and_new_lines() {
+        let text = "Why.\n\n--- a/x.rs\n+++ b/x.rs\n@@ -1,2 +1,2 @@\n same\n-old\n+new\n";
+        let change = Change {
+            file: "x.rs".to_owned(),
+            old: "same\nold\n".to_owned(),
+            new: "same\nnew\n".to_owned(),
+        };
+        assert_eq!(
+            parse("p", text).unwrap(),
+            Patch { name: "p".to_owned(), changes: vec![change] }
+        );
+    }
+
+    #[test]
+    fn what_is_no_diff_is_refused() {
+        for text in ["", "Why.\n", "--- a/x\n+++ b/x\nx\n", "--- a/x\n@@ -1 +1 @@\n-x\n"] {
+            assert!(matches!(parse("p", text), Err(MutantError::Unreadable { .. })), "{text}");
+        }
+    }
+}
