@@ -15,6 +15,11 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 /// How long the kernel waits for an answer before it asks again. It gives up after some nine times.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Room for what the same machine sends us, in bytes. There each small write of the server is kept as a
+/// packet of its own, of some 700 bytes, so that the kernel's usual room is full after two hundred rows.
+/// From elsewhere the kernel's own measure is better: it knows the distance.
+const LOOPBACK_BUFFER_BYTES: usize = 1 << 20;
+
 /// Opens byte streams.
 pub trait Dial: Clone + Send + Sync + 'static {
     /// A connected stream.
@@ -47,6 +52,9 @@ impl Dial for TcpDial {
         let keepalive =
             TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
         SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+        if stream.peer_addr()?.ip().is_loopback() {
+            SockRef::from(&stream).set_recv_buffer_size(LOOPBACK_BUFFER_BYTES)?;
+        }
         Ok(Socket::Tcp(Watched::new(stream)))
     }
 

@@ -37,6 +37,8 @@ pub enum Seen {
     DeadLetter,
     /// A unique value went from one row to another.
     HandOver,
+    /// A row was given another key without its unchanged columns.
+    Moved,
     /// A transaction came again that the checkpoint covers.
     ResentSkipped,
     /// A transaction came again that the target has although no checkpoint covers it.

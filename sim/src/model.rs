@@ -28,6 +28,8 @@ pub enum Does {
     Put(Tuple),
     /// It gets these values in these columns and keeps the others.
     Set(Vec<(u16, Value)>),
+    /// It gets another key and these values in these columns, and keeps the others.
+    Move(Tuple, Vec<(u16, Value)>),
     /// It goes away.
     Delete,
     /// All rows of the table go away.
@@ -136,6 +138,13 @@ impl Model {
                 for (column, value) in cells {
                     row[usize::from(*column)] = *value;
                 }
+            }
+            Does::Move(key, cells) => {
+                let mut row = rows.remove(&change.key).expect("the row to move is there");
+                for (column, value) in cells {
+                    row[usize::from(*column)] = *value;
+                }
+                rows.insert(key.clone(), row);
             }
             Does::Delete => {
                 rows.remove(&change.key);

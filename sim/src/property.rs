@@ -74,9 +74,15 @@ impl Ledger {
             }
             return;
         }
-        let row = (mutation.table, mutation.key.clone());
-        if let Some(newest) = self.newest.insert(row, tx) {
-            assert!(newest <= tx, "I3: a change of transaction {tx} follows one of {newest}");
+        let mut keys = vec![mutation.key.clone()];
+        if let Change::Move { from: _, to } = &mutation.change {
+            let table = schema().catalog.table(mutation.table);
+            keys.push(table.key_of(to).expect("the key is always sent"));
+        }
+        for key in keys {
+            if let Some(newest) = self.newest.insert((mutation.table, key), tx) {
+                assert!(newest <= tx, "I3: a change of transaction {tx} follows one of {newest}");
+            }
         }
     }
 

@@ -66,8 +66,10 @@ impl Run {
             let again = step(&mut machine, *now, event.clone());
             assert!(again == *answer, "I9: {event} led to {answer:?} and then to {again:?}");
         }
-        let (first, second) = (format!("{:?}", self.machine), format!("{machine:?}"));
-        assert!(first == second, "I9: two machines differ:\n{first}\n{second}");
+        let ends =
+            |machine: &Machine| (machine.status(), machine.demand(), machine.next_deadline());
+        let (first, second) = (ends(&self.machine), ends(&machine));
+        assert!(first == second, "I9: the same events led to {first:?} and to {second:?}");
     }
 }
 

@@ -13,7 +13,7 @@ use crate::database::Database;
 use crate::fault::{Kind, Setup};
 use crate::model::{Does, RowChange};
 use crate::random::Random;
-use crate::schema::{Schema, Sent, Tuple, schema};
+use crate::schema::{Schema, Sent, Tuple, Value, schema};
 use crate::story::{Done, Statement, Writer};
 
 /// A transaction that the source has accepted.
@@ -93,13 +93,14 @@ impl Draft {
             Statement::Replace { table, key, row, in_full } => {
                 let had = done.had.first().expect("the row was there");
                 let new_key = Database::key_of(schema().catalog.table(*table), row);
-                if *key != new_key {
-                    self.delete(*table, had);
-                    self.put(*table, row, Change::Upsert);
-                } else if *in_full {
-                    self.put(*table, row, Change::Upsert);
-                } else {
-                    self.set(*table, had, row);
+                match (*key == new_key, *in_full) {
+                    (true, true) => self.put(*table, row, Change::Upsert),
+                    (true, false) => self.set(*table, had, row),
+                    (false, true) => {
+                        self.delete(*table, had);
+                        self.put(*table, row, Change::Upsert);
+                    }
+                    (false, false) => self.shift(*table, had, row),
                 }
             }
             Statement::Delete(table, _) => {
@@ -153,28 +154,20 @@ impl Draft {
     }
 
     fn set(&mut self, table: TableId, had: &Tuple, row: &Tuple) {
-        let key = &schema().catalog.table(table).key;
-        let mut cells = Vec::new();
-        let mut sent = Vec::new();
-        for (column, (old, new)) in (0_u16..).zip(had.iter().zip(row)) {
-            if old != new {
-                cells.push((column, *new));
-            }
-            let unchanged = old == new && !key.contains(&column);
-            sent.push(if unchanged { Sent::Unchanged } else { Sent::Value(*new) });
-        }
-        let change = Change::Update(schema().row(table, &sent));
-        self.push(table, row, change, Does::Set(cells));
+        let (image, cells) = only_changed(table, had, row);
+        self.push(table, row, Change::Update(image), Does::Set(cells));
     }
 
-    /// The image of a deleted row holds its key, as with the default replica identity.
-    fn delete(&mut self, id: TableId, had: &Tuple) {
+    /// The row gets another key and is not sent in full.
+    fn shift(&mut self, id: TableId, had: &Tuple, row: &Tuple) {
         let table = schema().catalog.table(id);
-        let columns = (0_u16..).zip(had);
-        let sent: Vec<Sent> = columns
-            .map(|(column, value)| Sent::Value(value.filter(|_| table.key.contains(&column))))
-            .collect();
-        self.push(id, had, Change::Delete(schema().row(id, &sent)), Does::Delete);
+        let (to, cells) = only_changed(id, had, row);
+        let does = Does::Move(Database::key_of(table, row), cells);
+        self.push(id, had, Change::Move { from: only_key(id, had), to }, does);
+    }
+
+    fn delete(&mut self, id: TableId, had: &Tuple) {
+        self.push(id, had, Change::Delete(only_key(id, had)), Does::Delete);
     }
 
     fn push(&mut self, id: TableId, row: &Tuple, change: Change, does: Does) {
@@ -184,11 +177,37 @@ impl Draft {
             Change::Delete(image)
             | Change::Insert(image)
             | Change::Upsert(image)
-            | Change::Update(image) => image,
-            Change::Move { .. } | Change::Truncate => unreachable!("no change of one row"),
+            | Change::Update(image)
+            | Change::Move { from: image, to: _ } => image,
+            Change::Truncate => unreachable!("no change of one row"),
         };
         let key = table.key_of(image).expect("the key is always sent");
         self.mutations.push(Mutation { table: id, key, change });
         self.changes.push(RowChange { table: id, key: Database::key_of(table, row), does });
     }
+}
+
+/// The image of an update that leaves out what it did not touch, and what it did.
+fn only_changed(table: TableId, had: &Tuple, row: &Tuple) -> (Row, Vec<(u16, Value)>) {
+    let key = &schema().catalog.table(table).key;
+    let mut cells = Vec::new();
+    let mut sent = Vec::new();
+    for (column, (old, new)) in (0_u16..).zip(had.iter().zip(row)) {
+        if old != new {
+            cells.push((column, *new));
+        }
+        let unchanged = old == new && !key.contains(&column);
+        sent.push(if unchanged { Sent::Unchanged } else { Sent::Value(*new) });
+    }
+    (schema().row(table, &sent), cells)
+}
+
+/// The old image of a row, as it is sent with the default replica identity.
+fn only_key(id: TableId, had: &Tuple) -> Row {
+    let table = schema().catalog.table(id);
+    let columns = (0_u16..).zip(had);
+    let sent: Vec<Sent> = columns
+        .map(|(column, value)| Sent::Value(value.filter(|_| table.key.contains(&column))))
+        .collect();
+    schema().row(id, &sent)
 }

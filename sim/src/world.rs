@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use replicator_core::model::mutation::{ApplyOrder, ApplyRequest, Mutation};
+use replicator_core::model::mutation::{ApplyOrder, ApplyRequest, Change, Mutation};
 use replicator_core::model::position::{Lsn, Position, TxSeq};
 use replicator_core::model::time::{Hlc, MonoTime};
 use replicator_core::{Demand, Effect, Event, OnReject};
@@ -354,6 +354,8 @@ impl World {
             ApplyOrder::Source => self.coverage.mark(Seen::SourceOrder),
             ApplyOrder::RowWise(_) => self.coverage.mark(Seen::RowWise),
         }
+        let moves = |mutation: &Mutation| matches!(mutation.change, Change::Move { .. });
+        self.coverage.mark_if(batch.mutations.iter().any(moves), Seen::Moved);
         let had = self.batches.insert(batch.first, batch.last);
         self.coverage.mark_if(had.is_some_and(|had| batch.last < had), Seen::Halved);
     }

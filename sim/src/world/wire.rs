@@ -119,12 +119,22 @@ impl World {
             Fault::Statement(number) => {
                 return self.arrive(fence, effect, Mood::RefusesStatement(number));
             }
+            Fault::Commit if self.has_delayed_apply() => {
+                return self.arrive(fence, effect, Mood::Calm);
+            }
             Fault::Commit => return self.arrive(fence, effect, Mood::RefusesCommit),
         };
         if is_piece {
             self.target.hang_up();
         }
         Err(failure)
+    }
+
+    /// Whether a batch of this run is still on the wire. If that one may yet commit, a refusal of its
+    /// repetition, which makes the machine cut the batch in two, would be a target that changes its mind.
+    fn has_delayed_apply(&self) -> bool {
+        let applies = |effect: &Effect| matches!(effect, Effect::Apply { .. });
+        self.late.iter().any(|(fence, effect)| *fence == self.run.fence && applies(effect))
     }
 
     pub(super) fn late(&mut self, number: usize) {
