@@ -348,7 +348,7 @@ async fn a_slot_that_cannot_give_what_we_miss_is_refused() -> Result<()> {
         Ok(_) => "no error".to_owned(),
         Err(error) => {
             assert!(error.is_lasting() && error.hint().is_some());
-            shown(&error).to_string()
+            error_chain(&error)
         }
     };
     let missing = PgSourceOptions { slot: "nothing".to_owned(), ..Streamed::options(None) };
