@@ -262,7 +262,8 @@ async fn log_lines_have_the_documented_layout() -> Result<()> {
 
 #[tokio::test]
 async fn log_lines_for_collectors_are_json_and_go_to_the_file_that_was_named() -> Result<()> {
-    let file = postgres::home()?.join("logs").join("log_fluent_destination.log");
+    let name = format!("log_fluent_destination-{}.log", std::process::id());
+    let file = postgres::home()?.join("logs").join(name);
     if file.exists() {
         std::fs::remove_file(&file)?;
     }

@@ -133,7 +133,8 @@ impl<D: Dial> PgTarget<D> {
                     return Ok(Work { table: name, at: step.at, does });
                 }
                 let statement = dialect.statement(table, &step).map_err(|error| {
-                    let detail = format!("cannot bind a row of {name}: {error}");
+                    // The code is the one by which the server would have refused it.
+                    let detail = format!("cannot bind a row of {name}: {error} (SQLSTATE 22P02)");
                     Failure::Rejected { detail, at: step.at.clone() }
                 })?;
                 Ok(Work { table: name, at: step.at, does: Does::Execute(statement) })
