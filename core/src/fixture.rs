@@ -57,7 +57,7 @@ fn fk(child: &str, column: u16, parent: &str) -> NamedForeignKey {
 }
 
 /// `parent(id, name)`; `child(id, parent_id, note)`; `mail(id, address unique)`;
-/// `odd(key citext)`; `nokey(x)`.
+/// `odd(key citext)`; `nokey(x)`; `tree(id, up)`, which refers to itself.
 pub(crate) fn catalog() -> Catalog {
     let mut mail = table("mail", &[("id", "int8"), ("address", "text")], 1);
     mail.uniques = vec![Unique { name: "mail_address_key".to_owned(), columns: Some(vec![1]) }];
@@ -67,8 +67,9 @@ pub(crate) fn catalog() -> Catalog {
         table("nokey", &[("x", "text")], 0),
         table("odd", &[("key", "citext")], 1),
         table("parent", &[("id", "int8"), ("name", "text")], 1),
+        table("tree", &[("id", "int8"), ("up", "int8")], 1),
     ];
-    Catalog::new(tables, &[fk("child", 1, "parent")])
+    Catalog::new(tables, &[fk("child", 1, "parent"), fk("tree", 1, "tree")])
 }
 
 /// The number of a table of [`catalog`].

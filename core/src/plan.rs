@@ -15,6 +15,9 @@ use alloc::vec::Vec;
 use core::cmp::Ordering;
 use core::ops::Range;
 
+mod arrange;
+
+pub use self::arrange::arrange;
 use crate::model::catalog::{Catalog, Table};
 use crate::model::key::RowKey;
 use crate::model::mutation::{ApplyOrder, Change, Mutation, TableId};
@@ -114,11 +117,6 @@ fn netted<'a>(catalog: &Catalog, mutations: &'a [Mutation], dead: &[usize]) -> V
         }
     }
     steps.done
-}
-
-/// Arranges a transaction of a source that tells how rows ended, but not in which order they came there.
-pub fn arrange(catalog: &Catalog, mutations: &mut [Mutation]) {
-    mutations.sort_by_key(|mutation| group(catalog, mutation.table, &mutation.change));
 }
 
 /// The order of groups; equal ones stay in key order.

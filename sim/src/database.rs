@@ -175,6 +175,13 @@ impl Database {
                 return Err(Refusal::Constraint("a statement touches a row twice".to_owned()));
             }
             let mut values = vec![None; table.columns.len()];
+            // PostgreSQL looks for NULLs before it looks for the row to update (`ExecInsert` in
+            // src/backend/executor/nodeModifyTable.c).
+            for (index, column) in (0_u16..).zip(&table.columns) {
+                if !column.nullable && cells.get(&index).copied().flatten().is_none() {
+                    return Err(Refusal::Rejected(format!("NULL in {}", table.name)));
+                }
+            }
             if let Some(had) = self.rows(id).get(&key) {
                 if all_new {
                     return Err(Refusal::Constraint(format!("duplicate key in {}", table.name)));

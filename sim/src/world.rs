@@ -37,6 +37,8 @@ const EFFECTS_MAX: usize = 8;
 #[derive(Debug)]
 pub struct World {
     setup: Setup,
+    // Whether the target accepts whatever the source accepted.
+    lenient: bool,
     now: MonoTime,
     run: Run,
     // The newest fence that anybody was given.
@@ -78,6 +80,7 @@ impl World {
         let (fence, durable) = store.begin();
         let now = MonoTime::START;
         Self {
+            lenient: !setup.limits && setup.faults.refusals == 0,
             now,
             run: Run::begin(setup.config, fence, durable, now),
             newest_fence: fence,

@@ -351,7 +351,7 @@ impl Shop {
                 )
                 .await
             }
-            3 => {
+            3 if random.chance(10) => {
                 // Another key, and a body that the stream does not repeat.
                 let to = self.key();
                 self.documents[index] = to;
