@@ -94,8 +94,13 @@ pub(crate) async fn fill(client: &Client, workload: &Workload) -> Result<()> {
     // Pages made after a checkpoint need no full image in the WAL when they change, and after the
     // TRUNCATE it has no old pages to write.
     execute(client, "CHECKPOINT").await?;
+    if workload.fill_sql.is_empty() {
+        // A table known to be empty is scanned as a whole by every foreign key check that was planned
+        // at that time, and no autovacuum here tells otherwise.
+        return Ok(());
+    }
     execute(client, workload.fill_sql).await?;
-    execute(client, &format!("VACUUM (ANALYZE) {tables}")).await
+    execute(client, &format!("VACUUM (ANALYZE) {}", workload.tables.join(", "))).await
 }
 
 /// Makes the databases and commits the transactions on the source.
