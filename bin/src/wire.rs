@@ -18,7 +18,7 @@ use replicator_io::metrics::Metrics;
 use replicator_io::net::TcpDial;
 use replicator_io::pg::connect::{SessionOptions, SqlSession, connect_sql};
 use replicator_io::pg::conninfo::ConnInfo;
-use replicator_io::pg::pool::{Pool, PoolLimits};
+use replicator_io::pg::pool::{Pool, PoolLimits, Pooled};
 use replicator_io::port::Staging as _;
 use replicator_io::preflight::{self, Facts, Severity, StagingOptions};
 use replicator_io::source::pg::slot::SlotError;
@@ -26,7 +26,7 @@ use replicator_io::source::pg::stream::{PgSource, PgSourceError, PgSourceOptions
 use replicator_io::staging::pg_store::PgStore;
 use replicator_io::staging::schema::{self, StagingName};
 use replicator_io::supervisor::{Backoff, Ended, supervise};
-use replicator_io::target::pgwire::{PgTarget, PgTargetOptions};
+use replicator_io::target::pgwire::{PgTarget, PgTargetOptions, TargetPool};
 use replicator_io::target::record::Record;
 use replicator_io::target::{catalog, dead_letter, product};
 use tokio::sync::watch;
@@ -110,7 +110,7 @@ struct Ground {
     facts: Facts,
     schema: SchemaName,
     dialect: Dialect,
-    target: Pool<TcpDial>,
+    target: TargetPool<TcpDial>,
     store: PgStore<TcpDial>,
     record: Option<Record>,
 }
@@ -246,7 +246,7 @@ impl Attempt {
             product,
         });
         let dialect = Dialect { product, database };
-        let target = self.pool(&config.target, config.target_pool);
+        let target: TargetPool<TcpDial> = self.pool(&config.target, config.target_pool);
         Ok(Ground { facts, schema, dialect, target, store, record })
     }
 
@@ -271,11 +271,17 @@ impl Attempt {
         }
     }
 
-    fn pool(&self, conninfo: &ConnInfo, limits: PoolLimits) -> Pool<TcpDial> {
+    fn pool<S: Pooled<TcpDial>>(
+        &self,
+        conninfo: &ConnInfo,
+        limits: PoolLimits,
+    ) -> Pool<TcpDial, S> {
+        Pool::new(TcpDial, conninfo.clone(), self.session_options(), limits, self.clock)
+    }
+
+    fn session_options(&self) -> SessionOptions {
         let idle = self.config.apply_timeout.saturating_mul(2).max(Duration::from_secs(60));
-        let options =
-            SessionOptions { idle_in_transaction_timeout: Some(idle), ..SessionOptions::default() };
-        Pool::new(TcpDial, conninfo.clone(), options, limits, self.clock)
+        SessionOptions { idle_in_transaction_timeout: Some(idle), ..SessionOptions::default() }
     }
 
     fn target_options(
@@ -369,10 +375,11 @@ impl Attempt {
         let Some(period) = self.config.schema_refresh else { return std::future::pending().await };
         loop {
             tokio::time::sleep(period).await;
-            let Ok(session) = ground.target.take().await else { continue };
+            let asking = connect_sql(&TcpDial, &self.config.target, &self.session_options()).await;
+            let Ok(session) = asking else { continue };
             let product = ground.dialect.product;
             match catalog::load(session.client(), product, &ground.schema.schema).await {
-                Ok(current) if current == **catalog => ground.target.put(session),
+                Ok(current) if current == **catalog => (),
                 Ok(_) => {
                     return Trouble::Passing("the target's tables have changed".to_owned());
                 }

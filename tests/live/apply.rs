@@ -15,6 +15,7 @@ use replicator_core::{Durable, Failure};
 use replicator_io::clock::Clock;
 use replicator_io::net::TcpDial;
 use replicator_io::pg::connect::SessionOptions;
+use replicator_io::pg::conninfo::ConnInfo;
 use replicator_io::pg::pool::{Pool, PoolLimits};
 use replicator_io::port::{Fence, Staging as _, Target as _};
 use replicator_io::staging::pg_store::PgStore;
@@ -56,11 +57,12 @@ impl Bench {
             statements_max: 16,
             wait_max: Duration::from_secs(10),
         };
-        let conninfo = server.conninfo("app").parse()?;
-        let pool = Pool::new(TcpDial, conninfo, SessionOptions::default(), limits, Clock::start());
+        let conninfo: ConnInfo = server.conninfo("app").parse()?;
+        let (options, clock) = (SessionOptions::default(), Clock::start());
+        let stored = Pool::new(TcpDial, conninfo.clone(), options.clone(), limits, clock);
         let timeout = Duration::from_secs(10);
         let product = Product::Postgres;
-        let store = PgStore::pglogical(pool.clone(), product, &name, "public", timeout);
+        let store = PgStore::pglogical(stored, product, &name, "public", timeout);
         let (applied_table, fence_table, stream) = store.record_names();
         let record = Record {
             applied_table: applied_table.to_owned(),
@@ -69,14 +71,15 @@ impl Bench {
             product,
         };
         let catalog = Arc::new(catalog::load(&client, product, "public").await?);
-        let options = PgTargetOptions {
+        let applying = PgTargetOptions {
             dialect: Dialect { product, database: "app".to_owned() },
             catalog: Arc::clone(&catalog),
             record: Some(record),
             apply_timeout: timeout,
             dead_letters: Some(TableName::new("public", "replicator_dlq")),
         };
-        let target = PgTarget::new(pool, options);
+        let pool = Pool::new(TcpDial, conninfo, options, limits, clock);
+        let target = PgTarget::new(pool, applying);
         Ok(Self { _server: server, client, catalog, store, target })
     }
 
@@ -165,6 +168,17 @@ async fn a_batch_is_applied_once_however_often_it_is_sent() -> Result<()> {
     let through = Position::Lsn(Lsn(16));
     let applied = Applied { after: Some(Position::Lsn(Lsn(0))), through };
     assert_eq!(durable, Durable { applied: vec![applied], ..Durable::default() });
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_run_whose_fence_was_removed_writes_nothing() -> Result<()> {
+    let bench = Bench::new().await?;
+    let (fence, _) = bench.store.begin().await.expect("staging answers");
+    bench.client.batch_execute("DELETE FROM _replicator.replicator_fences").await?;
+    let batch = request(1, vec![bench.upsert("parent", &[Some("1"), Some("a")])]);
+    assert_eq!(bench.apply(fence, batch).await, Err(Failure::Fenced));
+    assert_eq!(bench.count("parent").await?, 0);
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Config};
 use tracing::debug;
 
 use super::conninfo::{ChannelBinding, ConnInfo, Host};
-use super::replication::LoginError;
+use super::login::LoginError;
 use super::server_error::ServerError;
 pub use super::session::SessionOptions;
 use super::tls::{Encryption, Established, PgStream, TlsError, negotiate, ways};
@@ -42,9 +42,9 @@ pub enum ConnectFailure {
     /// The login went wrong on our side, or the connection broke.
     #[error("could not log in")]
     Sql(#[source] tokio_postgres::Error),
-    /// The same, on a replication connection.
+    /// The same, on a connection whose messages are our own.
     #[error("could not log in")]
-    Replication(#[source] LoginError),
+    Login(#[source] LoginError),
     /// It took too long.
     #[error("no connection within {} s", limit.as_secs())]
     TimedOut {
@@ -62,7 +62,7 @@ impl ConnectFailure {
             Self::Dial(_)
             | Self::Tls(_)
             | Self::Sql(_)
-            | Self::Replication(_)
+            | Self::Login(_)
             | Self::TimedOut { .. } => None,
         }
     }
@@ -74,7 +74,7 @@ impl ConnectFailure {
             Self::Tls(_) => true,
             // Class 28: invalid authorization specification.
             Self::Server(error) => error.code.starts_with("28"),
-            Self::Dial(_) | Self::Sql(_) | Self::Replication(_) | Self::TimedOut { .. } => false,
+            Self::Dial(_) | Self::Sql(_) | Self::Login(_) | Self::TimedOut { .. } => false,
         }
     }
 

@@ -2,9 +2,12 @@
 //! SQL sessions and the replication protocol.
 pub mod connect;
 pub mod conninfo;
+pub mod login;
+pub mod pipeline;
 pub mod pool;
 pub mod replication;
 pub mod secret;
 pub mod server_error;
 pub mod session;
 pub mod tls;
+pub mod wire;

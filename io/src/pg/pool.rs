@@ -1,13 +1,12 @@
-//! A bounded set of SQL sessions to one database, each with its prepared statements.
-use std::collections::BTreeMap;
+//! A bounded set of sessions to one database.
+use std::future::Future;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use replicator_core::model::time::MonoTime;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_postgres::Statement;
-use tokio_postgres::types::Type;
 
 use super::connect::{ConnectError, SessionOptions, SqlSession, connect_sql};
 use super::conninfo::ConnInfo;
@@ -43,43 +42,72 @@ pub enum PoolError {
     Connect(#[from] ConnectError),
 }
 
+/// A kind of session that a pool can hold.
+pub trait Pooled<D: Dial>: Sized + Send {
+    /// Opens a session that remembers at most `statements_max` prepared statements.
+    ///
+    /// # Errors
+    ///
+    /// See [`ConnectError`].
+    fn open(
+        dial: &D,
+        conninfo: &ConnInfo,
+        options: &SessionOptions,
+        statements_max: usize,
+    ) -> impl Future<Output = Result<Self, ConnectError>> + Send;
+
+    /// Whether it can be used, as far as is known without asking.
+    fn is_open(&mut self) -> bool;
+}
+
 /// See the [module docs](self). Clones share the sessions.
 #[derive(Debug)]
-pub struct Pool<D: Dial> {
-    inner: Arc<Inner<D>>,
+pub struct Pool<D: Dial, S = SqlSession> {
+    inner: Arc<Inner<D, S>>,
 }
 
 #[derive(Debug)]
-struct Inner<D> {
+struct Inner<D, S> {
     dial: D,
     conninfo: ConnInfo,
     options: SessionOptions,
     limits: PoolLimits,
     clock: Clock,
-    free: Mutex<Vec<Session>>,
+    free: Mutex<Vec<Session<S>>>,
     permits: Arc<Semaphore>,
 }
 
-/// A session with its prepared statements. Dropping it closes the connection; hand it back with
-/// [`Pool::put`] only in a state in which anybody can use it.
+/// A session of a pool. Dropping it closes the connection; hand it back with [`Pool::put`] only in a
+/// state in which anybody can use it.
 #[derive(Debug)]
-pub struct Session {
-    sql: SqlSession,
-    statements: BTreeMap<String, (u64, Statement)>,
-    used: u64,
-    statements_max: usize,
+pub struct Session<S> {
+    session: S,
     born: MonoTime,
     idle_since: MonoTime,
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl<D: Dial> Clone for Pool<D> {
+impl<S> Deref for Session<S> {
+    type Target = S;
+
+    fn deref(&self) -> &S {
+        &self.session
+    }
+}
+
+impl<S> DerefMut for Session<S> {
+    fn deref_mut(&mut self) -> &mut S {
+        &mut self.session
+    }
+}
+
+impl<D: Dial, S> Clone for Pool<D, S> {
     fn clone(&self) -> Self {
         Self { inner: Arc::clone(&self.inner) }
     }
 }
 
-impl<D: Dial> Pool<D> {
+impl<D: Dial, S: Pooled<D>> Pool<D, S> {
     /// An empty pool; sessions are opened when they are needed.
     #[must_use]
     pub fn new(
@@ -99,7 +127,7 @@ impl<D: Dial> Pool<D> {
     /// # Errors
     ///
     /// See [`PoolError`].
-    pub async fn take(&self) -> Result<Session, PoolError> {
+    pub async fn take(&self) -> Result<Session<S>, PoolError> {
         let Inner { dial, conninfo, options, limits, clock, permits, .. } = &*self.inner;
         let waited = limits.wait_max;
         let permit = tokio::time::timeout(waited, Arc::clone(permits).acquire_owned())
@@ -112,20 +140,12 @@ impl<D: Dial> Pool<D> {
             session.permit = Some(permit);
             return Ok(session);
         }
-        let sql = connect_sql(dial, conninfo, options).await?;
-        Ok(Session {
-            sql,
-            statements: BTreeMap::new(),
-            used: 0,
-            statements_max: limits.statements_max.max(1),
-            born: now,
-            idle_since: now,
-            permit: Some(permit),
-        })
+        let session = S::open(dial, conninfo, options, limits.statements_max).await?;
+        Ok(Session { session, born: now, idle_since: now, permit: Some(permit) })
     }
 
     /// Hands a session back. Must not be inside a transaction.
-    pub fn put(&self, mut session: Session) {
+    pub fn put(&self, mut session: Session<S>) {
         session.permit = None;
         session.idle_since = self.inner.clock.now();
         let mut free = self.inner.free.lock().unwrap_or_else(PoisonError::into_inner);
@@ -133,49 +153,28 @@ impl<D: Dial> Pool<D> {
     }
 
     /// The session that came back last, so that those which are not needed grow old and are closed.
-    fn pop(&self, now: MonoTime) -> Option<Session> {
+    fn pop(&self, now: MonoTime) -> Option<Session<S>> {
         let mut free = self.inner.free.lock().unwrap_or_else(PoisonError::into_inner);
-        free.retain(|session| session.is_fresh(now, &self.inner.limits));
+        let PoolLimits { idle_max, age_max, .. } = self.inner.limits;
+        free.retain_mut(|session| {
+            let (idle, old) = (session.idle_since.after(idle_max), session.born.after(age_max));
+            now < idle && now < old && session.is_open()
+        });
         free.pop()
     }
 }
 
-impl Session {
-    /// The connection.
-    #[must_use]
-    pub fn client(&self) -> &tokio_postgres::Client {
-        self.sql.client()
+impl<D: Dial> Pooled<D> for SqlSession {
+    async fn open(
+        dial: &D,
+        conninfo: &ConnInfo,
+        options: &SessionOptions,
+        _statements_max: usize,
+    ) -> Result<Self, ConnectError> {
+        connect_sql(dial, conninfo, options).await
     }
 
-    /// Prepares a statement, or finds it among those prepared before.
-    ///
-    /// # Errors
-    ///
-    /// The database refused it or the connection is gone.
-    pub async fn prepare(
-        &mut self,
-        sql: &str,
-        types: &[Type],
-    ) -> Result<Statement, tokio_postgres::Error> {
-        self.used = self.used.saturating_add(1);
-        if let Some((last, statement)) = self.statements.get_mut(sql) {
-            *last = self.used;
-            return Ok(statement.clone());
-        }
-        let statement = self.client().prepare_typed(sql, types).await?;
-        if self.statements_max <= self.statements.len() {
-            let oldest = self.statements.iter().min_by_key(|(_, (last, _))| *last);
-            if let Some(oldest) = oldest.map(|(sql, _)| sql.clone()) {
-                self.statements.remove(&oldest);
-            }
-        }
-        self.statements.insert(sql.to_owned(), (self.used, statement.clone()));
-        Ok(statement)
-    }
-
-    fn is_fresh(&self, now: MonoTime, limits: &PoolLimits) -> bool {
+    fn is_open(&mut self) -> bool {
         !self.client().is_closed()
-            && now < self.idle_since.after(limits.idle_max)
-            && now < self.born.after(limits.age_max)
     }
 }

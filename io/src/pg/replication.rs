@@ -11,26 +11,21 @@
 //! tokio-postgres knows nothing of it, so the messages are our own; the cryptography of logging in and
 //! the encoding of requests are those of postgres-protocol.
 mod frame;
-mod login;
 #[cfg(test)]
 mod tests;
-mod wire;
 
 use std::time::Duration;
 
 use bytes::{BufMut as _, BytesMut};
-use postgres_protocol::message::frontend;
 use replicator_core::model::position::Lsn;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use self::frame::{FrameReader, FrameWriter};
-pub use self::login::LoginError;
-use self::login::ReplicationLogin;
-use self::wire::Wire;
-pub use self::wire::WireError;
 use super::connect::{ConnectError, SessionOptions, connect};
 use super::conninfo::ConnInfo;
+use super::login::WireLogin;
+use super::wire::{TextRow, Wire, WireError};
 use crate::net::Dial;
 
 /// A request on a replication connection failed.
@@ -85,9 +80,6 @@ pub struct StartOptions<'a> {
     pub plugin: &'a [(&'a str, &'a str)],
 }
 
-/// One line of an answer.
-pub type TextRow = Vec<Option<String>>;
-
 /// A replication connection on which nothing is streamed yet.
 #[derive(Debug)]
 pub struct ReplicationClient<S> {
@@ -107,7 +99,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> ReplicationClient<S> {
         conninfo: &ConnInfo,
         session: &SessionOptions,
     ) -> Result<Self, ConnectError> {
-        let login = ReplicationLogin { conninfo, session };
+        let login = WireLogin { conninfo, session, replication: true };
         let wire = connect(dial, conninfo, session, &login).await?;
         Ok(Self { wire, limit: session.connect_timeout(conninfo), hush: D::hush })
     }
@@ -248,11 +240,6 @@ pub(crate) fn pretend_stream(
     let (ours, theirs) = tokio::io::duplex(bytes);
     let (reader, writer) = frame::split(Wire::new(super::tls::PgStream::Plain(ours)), |_| ());
     (reader, writer, theirs)
-}
-
-/// Appends a simple query.
-fn push_query(sql: &str, buffer: &mut BytesMut) -> Result<(), WireError> {
-    frontend::query(sql, buffer).map_err(WireError::Encode)
 }
 
 /// Appends CopyDone and Terminate, each without a body.

@@ -15,11 +15,15 @@ pub struct ServerError {
     pub message: String,
     /// What may help.
     pub hint: Option<String>,
+    /// The column it is about.
+    pub column: Option<String>,
+    /// The constraint it is about.
+    pub constraint: Option<String>,
 }
 
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { severity, code, message, hint } = self;
+        let Self { severity, code, message, hint, .. } = self;
         write!(f, "{severity}: {message} (SQLSTATE {code})")?;
         hint.as_ref().map_or(Ok(()), |hint| write!(f, "; {hint}"))
     }
@@ -35,6 +39,8 @@ impl ServerError {
             code: "XX000".to_owned(),
             message: "unknown error".to_owned(),
             hint: None,
+            column: None,
+            constraint: None,
         };
         for field in body.split(|byte| *byte == 0) {
             let Some((kind, text)) = field.split_first() else { continue };
@@ -44,6 +50,8 @@ impl ServerError {
                 b'C' => error.code = text,
                 b'M' => error.message = text,
                 b'H' => error.hint = Some(text),
+                b'c' => error.column = Some(text),
+                b'n' => error.constraint = Some(text),
                 _ => (),
             }
         }
@@ -59,7 +67,15 @@ impl ServerError {
             code: error.code().code().to_owned(),
             message: error.message().to_owned(),
             hint: error.hint().map(str::to_owned),
+            column: error.column().map(str::to_owned),
+            constraint: error.constraint().map(str::to_owned),
         })
+    }
+
+    /// Whether the session is over.
+    #[must_use]
+    pub fn is_fatal(&self) -> bool {
+        self.severity != "ERROR"
     }
 }
 

@@ -1,9 +1,11 @@
-//! From a driver's error to what the machine wants to know.
+//! From an error to what the machine wants to know.
 use std::ops::Range;
 
 use replicator_core::Failure;
 use replicator_core::dialect::{Class, classify};
-use tokio_postgres::error::DbError;
+
+use crate::pg::server_error::ServerError;
+use crate::pg::wire::WireError;
 
 /// How far a transaction had come when the error came.
 #[derive(Clone, Debug)]
@@ -18,8 +20,8 @@ pub struct Progress<'a> {
 
 /// Classifies an error. The text holds no row value.
 #[must_use]
-pub fn failure_of(error: &tokio_postgres::Error, progress: &Progress<'_>) -> Failure {
-    let Some(db) = error.as_db_error() else {
+pub fn failure_of(error: &WireError, progress: &Progress<'_>) -> Failure {
+    let WireError::Server(refusal) = error else {
         let detail = crate::error_chain(error);
         return if progress.commit_sent {
             Failure::OutcomeUnknown { detail }
@@ -27,9 +29,9 @@ pub fn failure_of(error: &tokio_postgres::Error, progress: &Progress<'_>) -> Fai
             Failure::Transient { detail }
         };
     };
-    let detail = describe(db, progress.table);
+    let detail = describe(refusal, progress.table);
     let at = progress.at.clone();
-    match classify(db.code().code()) {
+    match classify(&refusal.code) {
         Class::Transient => Failure::Transient { detail },
         Class::OutcomeUnknown => Failure::OutcomeUnknown { detail },
         Class::Constraint => Failure::Constraint { detail, at },
@@ -39,22 +41,22 @@ pub fn failure_of(error: &tokio_postgres::Error, progress: &Progress<'_>) -> Fai
 
 /// The server's words without the values in them: the code, the message up to where it quotes a value,
 /// and the names the server gave. Its detail field lists keys and is left out.
-fn describe(db: &DbError, table: Option<&str>) -> String {
-    let code = db.code().code();
+fn describe(refusal: &ServerError, table: Option<&str>) -> String {
+    let ServerError { code, message, column, constraint, .. } = refusal;
     let message = match code.get(..2) {
         // Data exceptions quote the value after a colon; a trigger may say anything.
-        Some("22") => db.message().split(':').next().unwrap_or_default(),
+        Some("22") => message.split(':').next().unwrap_or_default(),
         Some("P0") => "raised by a function or trigger on the target",
-        Some(_) | None => db.message(),
+        Some(_) | None => message,
     };
     let mut text = format!("ERROR: {message} (SQLSTATE {code})");
     if let Some(table) = table {
         text.push_str(&format!(" in table {table}"));
     }
-    if let Some(column) = db.column() {
+    if let Some(column) = column {
         text.push_str(&format!(", column \"{column}\""));
     }
-    if let Some(constraint) = db.constraint()
+    if let Some(constraint) = constraint
         && !message.contains(constraint)
     {
         text.push_str(&format!(", constraint \"{constraint}\""));

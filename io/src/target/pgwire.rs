@@ -1,30 +1,31 @@
 //! Applies batches to CockroachDB or PostgreSQL.
 //!
-//! All statements of a transaction are sent before the first answer is read, so a batch costs one round
-//! trip. An error in the middle makes the server refuse the rest and turn COMMIT into ROLLBACK.
-use std::pin::pin;
+//! A batch is one round trip: BEGIN, the record, all statements and COMMIT go out together, and an error
+//! makes the server skip the rest.
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::SinkExt;
-use futures_util::future::join_all;
 use replicator_core::Failure;
-use replicator_core::dialect::{Array, Dialect, Product, Statement};
+use replicator_core::dialect::{Dialect, Product, Statement};
 use replicator_core::model::catalog::{Catalog, Wire};
 use replicator_core::model::ident::TableName;
 use replicator_core::model::mutation::{ApplyBatch, ApplyRequest, Piece};
 use replicator_core::plan::plan;
 use tokio::sync::Mutex;
-use tokio_postgres::Client;
-use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+use tokio_postgres::types::Type;
 
 use super::dead_letter;
 use super::failure::{Progress, failure_of};
 use super::record::Record;
 use crate::net::Dial;
+use crate::pg::pipeline::{Call, CallError, Pipeline};
 use crate::pg::pool::{Pool, Session};
 use crate::port::{Fence, Target};
+
+/// The sessions of a target.
+pub type TargetPool<D> = Pool<D, Pipeline<<D as Dial>::Stream>>;
+
+type TargetSession<D> = Session<Pipeline<<D as Dial>::Stream>>;
 
 /// What a target needs to know.
 #[derive(Clone, Debug)]
@@ -45,24 +46,28 @@ pub struct PgTargetOptions {
 /// A CockroachDB or PostgreSQL target. Clones share sessions.
 #[derive(Debug)]
 pub struct PgTarget<D: Dial> {
-    pool: Pool<D>,
+    pool: TargetPool<D>,
     options: Arc<PgTargetOptions>,
+    // The statement that writes the record.
+    record_sql: Arc<str>,
     // The transaction that a source transaction in pieces is applied in.
-    open: Arc<Mutex<Option<(Fence, Session)>>>,
+    open: Arc<Mutex<Option<(Fence, TargetSession<D>)>>>,
 }
 
 impl<D: Dial> Clone for PgTarget<D> {
     fn clone(&self) -> Self {
         let (pool, options) = (self.pool.clone(), Arc::clone(&self.options));
-        Self { pool, options, open: Arc::clone(&self.open) }
+        let (record_sql, open) = (Arc::clone(&self.record_sql), Arc::clone(&self.open));
+        Self { pool, options, record_sql, open }
     }
 }
 
 impl<D: Dial> PgTarget<D> {
     /// A target for one run.
     #[must_use]
-    pub fn new(pool: Pool<D>, options: PgTargetOptions) -> Self {
-        Self { pool, options: Arc::new(options), open: Arc::new(Mutex::new(None)) }
+    pub fn new(pool: TargetPool<D>, options: PgTargetOptions) -> Self {
+        let record_sql = options.record.as_ref().map(Record::sql).unwrap_or_default().into();
+        Self { pool, options: Arc::new(options), record_sql, open: Arc::new(Mutex::new(None)) }
     }
 
     async fn apply_now(&self, fence: Fence, request: &ApplyRequest) -> Result<(), Failure> {
@@ -73,7 +78,7 @@ impl<D: Dial> PgTarget<D> {
                 let script = Script { begin: true, commit: true, ..Script::default() };
                 let outcome = self.send(&mut session, fence, &request.batch, &work, script).await;
                 // A server that refused is as good as before; one that fell silent is not.
-                if outcome.is_ok() || session.client().batch_execute("ROLLBACK").await.is_ok() {
+                if outcome.is_ok() || session.roll_back("ROLLBACK").await.is_ok() {
                     self.pool.put(session);
                 }
                 outcome
@@ -109,7 +114,7 @@ impl<D: Dial> PgTarget<D> {
             Ok(()) if piece.commits() => self.pool.put(session),
             Ok(()) => *open = Some((fence, session)),
             Err(failure @ (Failure::Constraint { .. } | Failure::Rejected { .. })) => {
-                if session.client().batch_execute("ROLLBACK TO SAVEPOINT piece").await.is_ok() {
+                if session.roll_back("ROLLBACK TO SAVEPOINT piece").await.is_ok() {
                     *open = Some((fence, session));
                 }
                 return Err(failure);
@@ -129,7 +134,7 @@ impl<D: Dial> PgTarget<D> {
                 let table = catalog.table(step.table);
                 let name = table.name.to_string();
                 if let Some((sql, data)) = dialect.copy(table, &step) {
-                    let does = Does::Copy { sql, data: data.into() };
+                    let does = Does::Copy { sql, data };
                     return Ok(Work { table: name, at: step.at, does });
                 }
                 let statement = dialect.statement(table, &step).map_err(|error| {
@@ -159,139 +164,72 @@ impl<D: Dial> PgTarget<D> {
     /// Sends one transaction, or the part of one that `script` says.
     async fn send(
         &self,
-        session: &mut Session,
+        session: &mut TargetSession<D>,
         fence: Fence,
         batch: &ApplyBatch,
         work: &[Work],
         script: Script,
     ) -> Result<(), Failure> {
-        let prepared = prepare(session, work).await?;
-        let record = match &self.options.record {
-            Some(record) if script.commit => Some(record.prepare(session, fence, batch).await?),
-            Some(_) | None => None,
-        };
+        let record = self.options.record.as_ref().filter(|_| script.commit);
+        let recorded = record.map(|record| record.of(fence, batch));
         // Work whose result must be seen before the commit keeps the commit back.
-        let commit_along = script.commit && !work.iter().any(Work::must_be_seen);
-        let progress = Progress { commit_sent: commit_along, at: None, table: None };
+        let commit_along = !work.iter().any(Work::must_be_seen);
 
-        let client = session.client();
-        let opening = self.opening(script);
-        let opened = simple(client, &opening);
-        let recorded = async {
-            match &record {
-                Some(record) => record.send(client).await,
-                None => Ok(1),
+        let mut calls: Vec<Call<'_>> = self.opening(script).map(Call::plain).collect();
+        let record_at = recorded.as_ref().map(|recorded| {
+            calls.push(recorded.call(&self.record_sql));
+            calls.len() - 1
+        });
+        let work_at = calls.len();
+        calls.extend(work.iter().map(Work::call));
+        if commit_along {
+            calls.extend(closing(script).map(Call::plain));
+        }
+        let rows = match session.run(&calls).await {
+            Ok(rows) => rows,
+            Err(CallError { at, sent, reason }) => {
+                let item = at.checked_sub(work_at).and_then(|index| work.get(index));
+                let commit_sent = commit_along && script.commit && sent == calls.len();
+                let progress = Progress {
+                    commit_sent,
+                    at: item.and_then(|item| item.at.clone()),
+                    table: item.map(|item| item.table.as_str()),
+                };
+                return if Some(at) == record_at {
+                    Record::outcome(&reason, &progress)
+                } else {
+                    Err(failure_of(&reason, &progress))
+                };
             }
         };
-        let worked = run(client, work, &prepared, commit_along);
-        let closed =
-            async { if commit_along { simple(client, closing(script)).await } else { Ok(()) } };
-        let (opened, recorded, worked, closed) = if work.iter().any(Work::is_copy) {
-            // COPY owns the connection while it runs, so nothing can be sent behind it.
-            let (opened, recorded) = futures_util::join!(opened, recorded);
-            (opened, recorded, worked.await, closed.await)
-        } else {
-            futures_util::join!(opened, recorded, worked, closed)
-        };
-
-        opened.map_err(|error| failure_of(&error, &progress))?;
-        match recorded {
-            Ok(0) => return Err(Failure::Fenced),
-            Ok(_) => (),
-            Err(error) => return Record::outcome(&error, &progress),
+        for (item, rows) in work.iter().zip(rows.iter().skip(work_at)) {
+            item.check(*rows)?;
         }
-        worked?;
-        closed.map_err(|error| failure_of(&error, &progress))?;
         if !commit_along {
-            let progress = Progress { commit_sent: script.commit, ..progress };
-            let closed = simple(client, closing(script)).await;
-            closed.map_err(|error| failure_of(&error, &progress))?;
+            let calls: Vec<Call<'_>> = closing(script).map(Call::plain).collect();
+            session.run(&calls).await.map_err(|CallError { reason, .. }| {
+                let progress = Progress { commit_sent: script.commit, at: None, table: None };
+                failure_of(&reason, &progress)
+            })?;
         }
         Ok(())
     }
 
-    fn opening(&self, script: Script) -> String {
-        let mut sql = String::new();
-        if script.begin {
-            sql.push_str("BEGIN;");
-            // Cycles that the source closed at its commit are closed at ours.
-            let deferrable = self.options.catalog.has_deferrable();
-            if deferrable && self.options.dialect.product == Product::Postgres {
-                sql.push_str("SET CONSTRAINTS ALL DEFERRED;");
-            }
-        }
-        if script.savepoint {
-            sql.push_str("SAVEPOINT piece;");
-        }
-        sql
+    fn opening(&self, script: Script) -> impl Iterator<Item = &'static str> {
+        // Cycles that the source closed at its commit are closed at ours.
+        let deferrable = self.options.catalog.has_deferrable()
+            && self.options.dialect.product == Product::Postgres;
+        let begin = script.begin.then_some("BEGIN");
+        let defer = (script.begin && deferrable).then_some("SET CONSTRAINTS ALL DEFERRED");
+        let savepoint = script.savepoint.then_some("SAVEPOINT piece");
+        begin.into_iter().chain(defer).chain(savepoint)
     }
 }
 
-const fn closing(script: Script) -> &'static str {
-    match (script.savepoint, script.commit) {
-        (false, false) => "",
-        (false, true) => "COMMIT",
-        (true, false) => "RELEASE SAVEPOINT piece",
-        (true, true) => "RELEASE SAVEPOINT piece; COMMIT",
-    }
-}
-
-/// Prepares every statement; COPY needs none.
-async fn prepare(
-    session: &mut Session,
-    work: &[Work],
-) -> Result<Vec<Option<tokio_postgres::Statement>>, Failure> {
-    let mut prepared = Vec::with_capacity(work.len());
-    for item in work {
-        let Does::Execute(Statement { sql, params, .. }) = &item.does else {
-            prepared.push(None);
-            continue;
-        };
-        let types: Vec<Type> = params.iter().map(|array| type_of(array.wire())).collect();
-        let statement = session.prepare(sql, &types).await;
-        let progress = item.progress(false);
-        prepared.push(Some(statement.map_err(|error| failure_of(&error, &progress))?));
-    }
-    Ok(prepared)
-}
-
-/// Runs the work in order. Statements between two COPYs go out together.
-async fn run(
-    client: &Client,
-    work: &[Work],
-    prepared: &[Option<tokio_postgres::Statement>],
-    commit_sent: bool,
-) -> Result<(), Failure> {
-    let mut rest = prepared;
-    for run in work.chunk_by(|a, b| !a.is_copy() && !b.is_copy()) {
-        let (statements, after) = rest.split_at(run.len());
-        rest = after;
-        let results = join_all(run.iter().zip(statements).map(|(item, statement)| async move {
-            match (&item.does, statement) {
-                (Does::Copy { sql, data }, _) => copy(client, sql, data.clone()).await,
-                (Does::Execute(Statement { params, .. }), Some(statement)) => {
-                    client.execute_raw(statement, params.iter().map(Bound)).await
-                }
-                (Does::Execute(_), None) => unreachable!("every statement was prepared"),
-            }
-        }))
-        .await;
-        for (item, rows) in run.iter().zip(results) {
-            let rows = rows.map_err(|error| failure_of(&error, &item.progress(commit_sent)))?;
-            item.check(rows)?;
-        }
-    }
-    Ok(())
-}
-
-async fn copy(client: &Client, sql: &str, data: Bytes) -> Result<u64, tokio_postgres::Error> {
-    let mut sink = pin!(client.copy_in::<_, Bytes>(sql).await?);
-    sink.send(data).await?;
-    sink.finish().await
-}
-
-async fn simple(client: &Client, sql: &str) -> Result<(), tokio_postgres::Error> {
-    if sql.is_empty() { Ok(()) } else { client.batch_execute(sql).await }
+fn closing(script: Script) -> impl Iterator<Item = &'static str> {
+    let release = script.savepoint.then_some("RELEASE SAVEPOINT piece");
+    let commit = script.commit.then_some("COMMIT");
+    release.into_iter().chain(commit)
 }
 
 impl<D: Dial> Target for PgTarget<D> {
@@ -325,24 +263,28 @@ struct Work {
 
 enum Does {
     Execute(Statement),
-    Copy { sql: String, data: Bytes },
+    Copy { sql: String, data: Vec<u8> },
 }
 
 impl Work {
-    const fn is_copy(&self) -> bool {
-        matches!(self.does, Does::Copy { .. })
-    }
-
-    /// COPY cannot be followed by anything unseen; an update may find that its row is missing.
-    const fn must_be_seen(&self) -> bool {
+    fn call(&self) -> Call<'_> {
         match &self.does {
-            Does::Execute(statement) => statement.rows_min.is_some(),
-            Does::Copy { .. } => true,
+            Does::Execute(Statement { sql, params, .. }) => {
+                let params = params.iter();
+                let params =
+                    params.map(|array| (type_of(array.wire()).oid(), Some(array.as_bytes())));
+                Call { sql, params: params.collect(), rows: None }
+            }
+            Does::Copy { sql, data } => Call { sql, params: Vec::new(), rows: Some(data) },
         }
     }
 
-    fn progress(&self, commit_sent: bool) -> Progress<'_> {
-        Progress { commit_sent, at: self.at.clone(), table: Some(&self.table) }
+    /// An update may find that its row is missing.
+    const fn must_be_seen(&self) -> bool {
+        match &self.does {
+            Does::Execute(statement) => statement.rows_min.is_some(),
+            Does::Copy { .. } => false,
+        }
     }
 
     fn check(&self, rows: u64) -> Result<(), Failure> {
@@ -360,27 +302,6 @@ impl Work {
         );
         Err(Failure::Rejected { detail, at: self.at.clone() })
     }
-}
-
-/// An array parameter that is encoded already.
-#[derive(Debug)]
-struct Bound<'a>(&'a Array);
-
-impl ToSql for Bound<'_> {
-    fn to_sql(
-        &self,
-        _: &Type,
-        out: &mut bytes::BytesMut,
-    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
-        out.extend_from_slice(self.0.as_bytes());
-        Ok(IsNull::No)
-    }
-
-    fn accepts(_: &Type) -> bool {
-        true
-    }
-
-    to_sql_checked!();
 }
 
 fn type_of(wire: Wire) -> Type {

@@ -6,11 +6,12 @@
 use replicator_core::Failure;
 use replicator_core::dialect::Product;
 use replicator_core::model::mutation::ApplyBatch;
-use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Error, Statement};
+use replicator_core::model::position::Position;
+use tokio_postgres::types::Type;
 
 use super::failure::{Progress, failure_of};
-use crate::pg::pool::Session;
+use crate::pg::pipeline::Call;
+use crate::pg::wire::WireError;
 use crate::port::Fence;
 
 /// The name of the primary key by which a second record of one batch is recognised.
@@ -29,44 +30,35 @@ pub struct Record {
     pub product: Product,
 }
 
-/// A record that is ready to be sent.
+/// The record of one batch, as bytes.
 #[derive(Debug)]
-pub(super) struct Prepared<'a> {
-    statement: Statement,
+pub(super) struct Recorded<'a> {
     stream: &'a str,
-    fence: i64,
-    first: i64,
+    fence: [u8; 8],
+    first: [u8; 8],
     after: Option<String>,
     through: String,
 }
 
 impl Record {
-    /// Prepares the record of a batch.
-    pub(super) async fn prepare(
-        &self,
-        session: &mut Session,
-        fence: Fence,
-        batch: &ApplyBatch,
-    ) -> Result<Prepared<'_>, Failure> {
-        let types = [Type::TEXT, Type::INT8, Type::INT8, Type::TEXT, Type::TEXT];
-        let statement = session.prepare(&self.sql(), &types).await;
-        let progress = Progress { commit_sent: false, at: None, table: None };
-        Ok(Prepared {
-            statement: statement.map_err(|error| failure_of(&error, &progress))?,
+    /// The record of a batch.
+    pub(super) fn of(&self, fence: Fence, batch: &ApplyBatch) -> Recorded<'_> {
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX).to_be_bytes();
+        Recorded {
             stream: &self.stream,
-            fence: i64::try_from(fence.0).unwrap_or(i64::MAX),
-            first: i64::try_from(batch.first.0).unwrap_or(i64::MAX),
-            after: batch.after.map(replicator_core::model::position::Position::to_sortable),
+            fence: number(fence.0),
+            first: number(batch.first.0),
+            after: batch.after.map(Position::to_sortable),
             through: batch.position.to_sortable(),
-        })
+        }
     }
 
     /// What an error of the record means: a later run, a batch that is in already, or trouble.
-    pub(super) fn outcome(error: &Error, progress: &Progress<'_>) -> Result<(), Failure> {
-        let Some(db) = error.as_db_error() else { return Err(failure_of(error, progress)) };
-        match db.code().code() {
+    pub(super) fn outcome(error: &WireError, progress: &Progress<'_>) -> Result<(), Failure> {
+        let WireError::Server(refusal) = error else { return Err(failure_of(error, progress)) };
+        match refusal.code.as_str() {
             "22012" => Err(Failure::Fenced),
-            "23505" if db.constraint() == Some(RECORD_KEY) => Ok(()),
+            "23505" if refusal.constraint.as_deref() == Some(RECORD_KEY) => Ok(()),
             _ => Err(failure_of(error, progress)),
         }
     }
@@ -74,10 +66,10 @@ impl Record {
     /// `$1` = stream, `$2` = fence, `$3` = first transaction, `$4` = position before it, `$5` = position
     /// of the last one.
     ///
-    /// A fence that does not match divides by zero: an error is the one answer that also stops the
-    /// statements sent behind it. On PostgreSQL the lock makes a new run wait for this transaction;
-    /// CockroachDB is serializable and needs none.
-    fn sql(&self) -> String {
+    /// A fence that does not match, or is gone, divides by zero: an error is the one answer that also
+    /// stops the statements sent behind it. On PostgreSQL the lock makes a new run wait for this
+    /// transaction; CockroachDB is serializable and needs none.
+    pub(super) fn sql(&self) -> String {
         let Self { applied_table, fence_table, product, .. } = self;
         let lock = match product {
             Product::Postgres => " FOR SHARE",
@@ -85,17 +77,20 @@ impl Record {
         };
         format!(
             "INSERT INTO {applied_table} (stream, fence, first_tx, after_position, through_position) \
-             SELECT stream, fence, $3, $4, $5 FROM {fence_table} \
-             WHERE stream = $1 AND 1 / (CASE WHEN fence = $2 THEN 1 ELSE 0 END) = 1{lock}"
+             SELECT $1, $2, $3, $4, $5 WHERE 1 / (CASE WHEN \
+             (SELECT fence FROM {fence_table} WHERE stream = $1{lock}) = $2 THEN 1 ELSE 0 END) = 1"
         )
     }
 }
 
-impl Prepared<'_> {
-    /// Sends the record; returns how many rows it wrote. None means that somebody removed our fence.
-    pub(super) async fn send(&self, client: &Client) -> Result<u64, Error> {
-        let params: [&(dyn ToSql + Sync); 5] =
-            [&self.stream, &self.fence, &self.first, &self.after, &self.through];
-        client.execute(&self.statement, &params).await
+impl Recorded<'_> {
+    /// The call that writes it; `sql` is [`Record::sql`].
+    pub(super) fn call<'a>(&'a self, sql: &'a str) -> Call<'a> {
+        let text = |text: &'a str| (Type::TEXT.oid(), Some(text.as_bytes()));
+        let number = |bytes: &'a [u8; 8]| (Type::INT8.oid(), Some(bytes.as_slice()));
+        let after = (Type::TEXT.oid(), self.after.as_ref().map(String::as_bytes));
+        let (fence, first) = (number(&self.fence), number(&self.first));
+        let params = vec![text(self.stream), fence, first, after, text(&self.through)];
+        Call { sql, params, rows: None }
     }
 }

@@ -10,9 +10,9 @@ use replicator_core::decode::pg_frames::StandbyStatus;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 use super::push_empty;
-use super::wire::{Message, Wire, WireError, split_message};
 use crate::pg::server_error::ServerError;
 use crate::pg::tls::PgStream;
+use crate::pg::wire::{Message, Wire, WireError, split_message};
 
 /// What one buffer holds. Frames are slices of it, so it lives as long as the rows in it.
 const BUFFER_BYTES: usize = 128 * 1024;

@@ -7,8 +7,8 @@ use replicator_core::model::position::Lsn;
 use replicator_core::model::time::WallTime;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::wire::WireError;
 use super::{StartOptions, parse_duration, pretend_stream, start_command};
+use crate::pg::wire::WireError;
 
 fn copy_data(body: &[u8]) -> BytesMut {
     let mut bytes = BytesMut::new();

@@ -4,9 +4,8 @@ use replicator_core::model::position::Lsn;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::pg::replication::{
-    ReplicationClient, ReplicationError, SystemIdentity, TextRow, quote_literal,
-};
+use crate::pg::replication::{ReplicationClient, ReplicationError, SystemIdentity, quote_literal};
+use crate::pg::wire::TextRow;
 
 /// The plugin whose messages we read.
 const PLUGIN: &str = "pgoutput";

@@ -23,8 +23,9 @@ use crate::pg::connect::{ConnectError, SessionOptions};
 use crate::pg::conninfo::ConnInfo;
 use crate::pg::replication::{
     FrameReader, FrameWriter, ReplicationClient, ReplicationError, StartOptions, SystemIdentity,
-    WireError, quote_ident,
+    quote_ident,
 };
+use crate::pg::wire::WireError;
 use crate::port::Source;
 
 /// A server that says nothing for this many times its own patience is gone.

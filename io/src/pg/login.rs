@@ -10,11 +10,11 @@ use postgres_protocol::message::frontend;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::connect::{ConnectFailure, Login, SessionOptions};
+use super::conninfo::{ChannelBinding, ConnInfo};
+use super::server_error::ServerError;
+use super::tls::PgStream;
 use super::wire::{Message, Wire, WireError};
-use crate::pg::connect::{ConnectFailure, Login, SessionOptions};
-use crate::pg::conninfo::{ChannelBinding, ConnInfo};
-use crate::pg::server_error::ServerError;
-use crate::pg::tls::PgStream;
 
 /// A login failed on our side.
 #[derive(Debug, Error)]
@@ -39,13 +39,15 @@ pub enum LoginError {
     Scram(#[source] io::Error),
 }
 
-/// Logs in for replication.
-pub(super) struct ReplicationLogin<'a> {
+/// Logs in for messages of our own.
+pub(super) struct WireLogin<'a> {
     pub(super) conninfo: &'a ConnInfo,
     pub(super) session: &'a SessionOptions,
+    /// Whether replication commands are to be understood.
+    pub(super) replication: bool,
 }
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Login<S> for ReplicationLogin<'_> {
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Login<S> for WireLogin<'_> {
     type Session = Wire<S>;
 
     async fn login(&self, stream: PgStream<S>) -> Result<Wire<S>, ConnectFailure> {
@@ -53,26 +55,27 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Login<S> for ReplicationLogin<'_>
         match self.log_in(&mut wire).await {
             Ok(()) => Ok(wire),
             Err(LoginError::Wire(WireError::Server(error))) => Err(ConnectFailure::Server(error)),
-            Err(error) => Err(ConnectFailure::Replication(error)),
+            Err(error) => Err(ConnectFailure::Login(error)),
         }
     }
 }
 
-impl ReplicationLogin<'_> {
+impl WireLogin<'_> {
     async fn log_in<S>(&self, wire: &mut Wire<S>) -> Result<(), LoginError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let Self { conninfo, session } = self;
+        let Self { conninfo, session, replication } = self;
         let options = session.startup_options(conninfo);
+        let replication = replication.then_some(("replication", "database"));
         let parameters = [
             ("user", conninfo.user.as_str()),
             ("database", &conninfo.database),
-            ("replication", "database"),
             ("client_encoding", "UTF8"),
             ("application_name", session.application_name(conninfo)),
             ("options", &options),
         ];
+        let parameters = parameters.into_iter().chain(replication);
         frontend::startup_message(parameters, &mut wire.write).map_err(WireError::Encode)?;
         wire.send().await?;
         self.authenticate(wire).await?;

@@ -2,16 +2,19 @@
 use std::io;
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use postgres_protocol::message::frontend;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use super::{TextRow, push_query};
-use crate::pg::server_error::ServerError;
-use crate::pg::tls::PgStream;
+use super::server_error::ServerError;
+use super::tls::PgStream;
 
 /// No message is longer: the server keeps each in one allocation (server source, memutils.h,
 /// MaxAllocSize).
 const MESSAGE_BYTES_MAX: usize = 0x3FFF_FFFF;
+
+/// One line of an answer.
+pub type TextRow = Vec<Option<String>>;
 
 /// The longest answer to a query that we expect, in rows.
 const ROWS_MAX: usize = 10_000;
@@ -93,19 +96,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Ok(())
     }
 
-    /// The next message, besides those that may come at any time and need no answer.
+    /// The next message: see [`receive`].
     pub(super) async fn receive(&mut self) -> Result<Message, WireError> {
-        loop {
-            match split_message(&mut self.read)? {
-                // NoticeResponse, ParameterStatus, NotificationResponse.
-                Ok(Message { tag: b'N' | b'S' | b'A', .. }) => continue,
-                Ok(message) => return Ok(message),
-                Err(missing) => self.read.reserve(missing),
-            }
-            if self.stream.read_buf(&mut self.read).await? == 0 {
-                return Err(WireError::Closed);
-            }
-        }
+        receive(&mut self.stream, &mut self.read).await
     }
 
     /// Sends a simple query and reads its answer to the end.
@@ -146,6 +139,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             _ => Err(WireError::Protocol { what: "an unknown answer to START_REPLICATION" }),
         }
     }
+}
+
+/// The next message, besides those that may come at any time and need no answer.
+pub(super) async fn receive<R: AsyncRead + Unpin>(
+    stream: &mut R,
+    read: &mut BytesMut,
+) -> Result<Message, WireError> {
+    loop {
+        match split_message(read)? {
+            // NoticeResponse, ParameterStatus, NotificationResponse.
+            Ok(Message { tag: b'N' | b'S' | b'A', .. }) => continue,
+            Ok(message) => return Ok(message),
+            Err(missing) => read.reserve(missing),
+        }
+        if stream.read_buf(read).await? == 0 {
+            return Err(WireError::Closed);
+        }
+    }
+}
+
+/// Appends a simple query.
+fn push_query(sql: &str, buffer: &mut BytesMut) -> Result<(), WireError> {
+    frontend::query(sql, buffer).map_err(WireError::Encode)
 }
 
 /// The number of columns, then for each its length, or -1 for NULL, and its text.
