@@ -257,6 +257,8 @@ fn core(
     Ok(Config {
         batch_rows_max: size(count("flushSize", applying.flush_size, 1_000)?),
         batch_txs_max: size(count("timestampLimit", applying.timestamp_limit, 1_000)?),
+        // Until it is known what the target gains by it.
+        batch_growth_max: 1,
         batch_age_max: time("flushPeriod", applying.flush_period, seconds(1))?,
         buffered_bytes_max: memory(&additions.memory_limit)?,
         stages_max: applies_max,

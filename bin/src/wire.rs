@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use replicator_core::decode::pg_transaction::AssembleError;
 use replicator_core::decode::pg_transaction::{PgOptions, PgTransactions};
-use replicator_core::dialect::Dialect;
+use replicator_core::dialect::{Dialect, Product};
 use replicator_core::model::catalog::Catalog;
 use replicator_core::model::ident::{SchemaName, TableName};
-use replicator_core::{Failure, Machine, OnReject, Stop};
+use replicator_core::{Config, Failure, Machine, OnReject, Stop};
 use replicator_io::clock::Clock;
 use replicator_io::driver::{self, Run, RunError};
 use replicator_io::error_chain;
@@ -148,7 +148,8 @@ impl Attempt {
             Some(checkpoint) => info!(%checkpoint, "replication resumes"),
             None => info!(slot = %ground.facts.confirmed_flush, "replication starts"),
         }
-        let config = self.config.core;
+        let batch_growth_max = growth(ground.dialect.product);
+        let config = Config { batch_growth_max, ..self.config.core };
         let machine = Machine::resume(config, Arc::clone(&catalog), durable, self.clock.now());
         let target = PgTarget::new(ground.target.clone(), self.target_options(&ground, &catalog)?);
         let observer = Arc::new(Onlooker {
@@ -397,6 +398,15 @@ async fn connect(
     connect_sql(&TcpDial, conninfo, options).await.map_err(|error| {
         Trouble::settings(&format!("could not connect to {side} database"), &error)
     })
+}
+
+/// How much larger than asked for a batch may become while the target cannot keep up. PostgreSQL gains up
+/// to 10,000 rows a transaction, CockroachDB nothing beyond 1,000, and its conflicts grow.
+const fn growth(product: Product) -> usize {
+    match product {
+        Product::Postgres => 8,
+        Product::Cockroach => 1,
+    }
 }
 
 /// Waits for an answer to a question at the start, but not for ever.

@@ -8,6 +8,9 @@ pub struct Config {
     pub batch_rows_max: usize,
     /// Close a batch at this many source transactions.
     pub batch_txs_max: usize,
+    /// While several batches are on their way, let the next one grow to this many times these sizes, at
+    /// least 1. A target that cannot keep up is then given fewer and larger transactions.
+    pub batch_growth_max: usize,
     /// Close a batch this long after its first transaction came in, when the target is busy.
     pub batch_age_max: Duration,
     /// Stop reading while this many bytes of rows are held, in bytes.

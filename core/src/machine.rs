@@ -10,7 +10,7 @@ use crate::effect::{Effect, Effects};
 use crate::event::{Event, Failure};
 use crate::flow::admit::{Admit, Admitted};
 use crate::flow::apply::{Apply, Job};
-use crate::flow::batch::{Batch, Closed, OrderedPiece};
+use crate::flow::batch::{Batch, Closed, Limits, OrderedPiece};
 use crate::flow::checkpoint::Checkpoint;
 use crate::flow::frontier::Frontier;
 use crate::flow::retire::Retire;
@@ -83,7 +83,12 @@ impl Machine {
             Some(Position::Lsn(_)) | None => Hlc::default(),
         };
         let checkpoint = durable.checkpoint;
-        let (rows_max, txs_max) = (config.batch_rows_max, config.batch_txs_max);
+        let limits = Limits {
+            rows: config.batch_rows_max,
+            txs: config.batch_txs_max,
+            growth: config.batch_growth_max,
+            age: config.batch_age_max,
+        };
         Self {
             config,
             now,
@@ -95,7 +100,7 @@ impl Machine {
             stage: Stage::default(),
             frontier: Frontier::resume(durable.resolved),
             sweep: Sweep::resume(swept),
-            batch: Batch::new(rows_max, txs_max, config.batch_age_max, checkpoint),
+            batch: Batch::new(limits, checkpoint),
             schedule: Schedule::new(rules(&catalog)),
             apply: Apply::default(),
             checkpoint: Checkpoint::resume(checkpoint, config.save_interval),
@@ -198,7 +203,7 @@ impl Machine {
             let rows_max = self.config.read_rows_max;
             effects.push(Effect::ReadStaged { op, after, through, rows_max });
         }
-        if let Some(closed) = self.batch.take_ready(self.now, self.schedule.is_idle()) {
+        if let Some(closed) = self.batch.take_ready(self.now, self.schedule.held()) {
             self.schedule_batch(closed);
         }
         while let Some(job) = self.apply.take_rested(self.now) {

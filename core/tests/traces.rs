@@ -157,6 +157,7 @@ fn config(options: &BTreeMap<String, String>) -> Config {
     let known = [
         "batch_rows_max",
         "batch_txs_max",
+        "batch_growth_max",
         "batch_age_max",
         "buffered_bytes_max",
         "applies_max",
@@ -171,6 +172,7 @@ fn config(options: &BTreeMap<String, String>) -> Config {
     Config {
         batch_rows_max: count("batch_rows_max", 2),
         batch_txs_max: count("batch_txs_max", 10),
+        batch_growth_max: count("batch_growth_max", 1),
         batch_age_max: millis("batch_age_max", 100),
         buffered_bytes_max: count("buffered_bytes_max", 100_000),
         stages_max: 4,

@@ -114,6 +114,7 @@ fn config(random: &mut Random) -> Config {
     Config {
         batch_rows_max: random.pick(&[1, 4, 8, 16]),
         batch_txs_max: random.pick(&[1, 2, 4, 8]),
+        batch_growth_max: random.pick(&[1, 2, 8]),
         batch_age_max: millis(random.pick(&[0, 20, 60])),
         buffered_bytes_max: random.pick(&[1_000, 4_000, 20_000]),
         stages_max: random.within(1, 4),

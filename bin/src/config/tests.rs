@@ -51,6 +51,7 @@ fn the_defaults_are_the_documented_ones() {
         Config {
             batch_rows_max: 1_000,
             batch_txs_max: 1_000,
+            batch_growth_max: 1,
             batch_age_max: seconds(1),
             buffered_bytes_max: 128 << 20,
             stages_max: 16,

@@ -1,7 +1,8 @@
 //! Station 5: put whole, adjacent transactions together into one target transaction.
 //!
 //! Group commit is adaptive. While the target is idle a transaction goes out at once; while it is busy
-//! the batch fills until it is full or too old. So a slow trickle is fast and a flood is efficient.
+//! the batch fills until it is full or too old; while it has more to do than it can, what is full counts
+//! for more. So a slow trickle is fast and a flood is efficient.
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -12,15 +13,28 @@ use crate::model::mutation::{ApplyBatch, Mutation, OrderedTx, Piece, TxEnd};
 use crate::model::position::{Position, TxSeq};
 use crate::model::time::MonoTime;
 
+/// With this many batches on their way the target has more to do than it can.
+const BUSY: usize = 4;
+
+/// A batch does not grow beyond this many bytes.
+const GROWN_BYTES_MAX: usize = 4 << 20;
+
 /// The open batch.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    rows_max: usize,
-    txs_max: usize,
-    age_max: Duration,
+    limits: Limits,
     // Position of the last transaction that has left this station.
     after: Option<Position>,
     open: Option<Open>,
+}
+
+/// When a batch is full or old.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) rows: usize,
+    pub(crate) txs: usize,
+    pub(crate) growth: usize,
+    pub(crate) age: Duration,
 }
 
 #[derive(Debug)]
@@ -42,13 +56,8 @@ pub(crate) struct Closed {
 }
 
 impl Batch {
-    pub(crate) fn new(
-        rows_max: usize,
-        txs_max: usize,
-        age_max: Duration,
-        after: Option<Position>,
-    ) -> Self {
-        Self { rows_max, txs_max, age_max, after, open: None }
+    pub(crate) const fn new(limits: Limits, after: Option<Position>) -> Self {
+        Self { limits, after, open: None }
     }
 
     /// Adds a whole transaction. A transaction is never split over two batches.
@@ -90,14 +99,19 @@ impl Batch {
     }
 
     /// Takes the open batch out if it is full, old enough, or the target has nothing else to do.
-    pub(crate) fn take_ready(&mut self, now: MonoTime, idle: bool) -> Option<Closed> {
-        let (rows_max, txs_max, age_max) = (self.rows_max, self.txs_max, self.age_max);
+    /// `ahead` batches wait or are on their way.
+    pub(crate) fn take_ready(&mut self, now: MonoTime, ahead: usize) -> Option<Closed> {
+        let Limits { rows, txs, growth, age } = self.limits;
         self.take_if(|open| {
-            idle || rows_max <= open.rows.len()
-                || txs_max <= open.txs
+            let grows = BUSY <= ahead && open.bytes < GROWN_BYTES_MAX;
+            let times = if grows { growth } else { 1 };
+            let rows = rows.saturating_mul(times);
+            ahead == 0
+                || rows <= open.rows.len()
+                || txs.saturating_mul(times) <= open.txs
                 // Hot rows fold to nothing; their changes are held all the same.
-                || rows_max.saturating_mul(8) <= open.batch.mutations.len()
-                || open.opened.after(age_max) <= now
+                || rows.saturating_mul(8) <= open.batch.mutations.len()
+                || open.opened.after(age) <= now
         })
     }
 
@@ -129,7 +143,7 @@ impl Batch {
     /// When the open batch is old enough. Nothing is due for one without changes: it waits for the
     /// target to be idle.
     pub(crate) fn deadline(&self) -> Option<MonoTime> {
-        self.open.as_ref().map(|open| open.opened.after(self.age_max))
+        self.open.as_ref().map(|open| open.opened.after(self.limits.age))
     }
 
     /// Rows and bytes in the open batch.

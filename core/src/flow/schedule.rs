@@ -66,8 +66,8 @@ impl<T> Schedule<T> {
         self.waiting.len()
     }
 
-    /// Whether nothing waits and nothing runs.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.held.is_empty()
+    /// Batches that wait or run.
+    pub(crate) fn held(&self) -> usize {
+        self.held.len()
     }
 }

@@ -27,10 +27,10 @@ const RUN_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// How often the target is asked for the sentinel. Each question is one short transaction: a long
 /// snapshot would keep the target from pruning row versions and slow every update down.
-const POLL_INTERVAL: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// How often CPU times are taken, and our process is looked after.
-const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The two servers and where our logs go.
 #[derive(Debug)]
@@ -186,7 +186,7 @@ impl Written<'_> {
     }
 
     /// Compares the target with the source. Side by side commits may show the sentinel before the
-    /// last rows; then the run lasts until a comparison that finds them begins.
+    /// last rows; then the run lasts until our process has nothing more to do there.
     async fn wait_complete(
         &self,
         target: &Client,
@@ -194,7 +194,13 @@ impl Written<'_> {
         subscriber: &mut Subscriber,
     ) -> Result<Instant> {
         let mut asked = visible;
+        let busy = "SELECT count(*)::text FROM pg_stat_activity WHERE state <> 'idle' \
+                    AND datname = current_database() AND application_name = 'replicator'";
         loop {
+            while text(target, busy).await? != "0" {
+                sleep(POLL_INTERVAL).await;
+                asked = Instant::now();
+            }
             let digest = text(target, &self.workload.digest_sql()).await?;
             if digest == self.digest {
                 return Ok(asked);
