@@ -2,6 +2,7 @@
 mod identity;
 mod onlooker;
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use replicator_io::driver::{self, Run, RunError};
 use replicator_io::error_chain;
 use replicator_io::metrics::Metrics;
 use replicator_io::net::TcpDial;
-use replicator_io::pg::connect::{SessionOptions, SqlSession, connect_sql};
+use replicator_io::pg::connect::{AbortOnDrop, SessionOptions, SqlSession, connect_sql};
 use replicator_io::pg::conninfo::ConnInfo;
 use replicator_io::pg::pool::{Pool, PoolLimits, Pooled};
 use replicator_io::port::Staging as _;
@@ -168,12 +169,21 @@ impl Attempt {
             observer,
         };
         self.metrics.run_began();
-        let running = Box::pin(driver::run(machine, run));
+        // In a task, so that the batches it starts can run on the same thread: a small one is applied
+        // without waking another.
+        let mut running = AbortOnDrop::spawn(driver::run(machine, run));
         let ended = tokio::select! {
             biased;
-            ended = running => ended,
-            changed = self.schema_changed(&ground, &catalog) => return Err(changed),
+            ended = running.task() => ended,
+            changed = self.schema_changed(&ground, &catalog) => {
+                running.end().await;
+                return Err(changed);
+            }
         };
+        let ended = ended.unwrap_or_else(|died| match died.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            Err(died) => Err(RunError::Died(died)),
+        });
         match ended {
             Ok(source) => {
                 // What the source does not hear it sends again next time.

@@ -169,6 +169,12 @@ impl Machine {
         if staging_has_room && self.trunk_has_room() { Demand::Read } else { Demand::Pause }
     }
 
+    /// Batches that wait or are on their way. With none, what is read next can go on at once.
+    #[must_use]
+    pub fn ahead(&self) -> usize {
+        self.schedule.held()
+    }
+
     /// A snapshot for operators.
     #[must_use]
     pub fn status(&self) -> Status {

@@ -80,6 +80,7 @@ pub async fn run<S: Source, G: Staging, T: Target>(
             return Ok(source);
         }
         let has_room = machine.demand() == Demand::Read && !stopping;
+        source.ahead(machine.ahead());
         let event = tokio::select! {
             biased;
             event = next_of(&mut inbox), if has_room && !inbox.is_empty() => event,

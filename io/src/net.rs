@@ -18,7 +18,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Room for what the same machine sends us, in bytes. There each small write of the server is kept as a
 /// packet of its own, of some 700 bytes, so that the kernel's usual room is full after two hundred rows.
 /// From elsewhere the kernel's own measure is better: it knows the distance.
-const LOOPBACK_BUFFER_BYTES: usize = 1 << 20;
+const LOOPBACK_BUFFER_BYTES: usize = 64 << 10;
 
 /// Opens byte streams.
 pub trait Dial: Clone + Send + Sync + 'static {

@@ -27,6 +27,10 @@ pub trait Source: Send {
         events: &mut Vec<Event>,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
+    /// Says how many batches are ahead of what comes next. Where it would only wait, the source may let
+    /// it pile up for some milliseconds, which saves both sides a wake-up for each row.
+    fn ahead(&mut self, batches: usize);
+
     /// Remembers to tell the source; sent along in the background.
     fn acknowledge(&mut self, position: Position);
 

@@ -99,6 +99,12 @@ impl<T: Send + 'static> AbortOnDrop<T> {
     pub const fn task(&mut self) -> &mut JoinHandle<T> {
         &mut self.0
     }
+
+    /// Aborts the task and waits until it is gone.
+    pub async fn end(mut self) {
+        self.0.abort();
+        drop((&mut self.0).await);
+    }
 }
 
 impl<T> Drop for AbortOnDrop<T> {

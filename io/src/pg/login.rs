@@ -54,7 +54,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Login<S> for WireLogin<'_> {
         let mut wire = Wire::new(stream);
         match self.log_in(&mut wire).await {
             Ok(()) => Ok(wire),
-            Err(LoginError::Wire(WireError::Server(error))) => Err(ConnectFailure::Server(error)),
+            Err(LoginError::Wire(WireError::Server(error))) => Err(ConnectFailure::Server(*error)),
             Err(error) => Err(ConnectFailure::Login(error)),
         }
     }
@@ -188,7 +188,7 @@ where
 
 fn unexpected(message: &Message) -> WireError {
     match message.tag {
-        b'E' => WireError::Server(ServerError::parse(&message.body)),
+        b'E' => WireError::Server(Box::new(ServerError::parse(&message.body))),
         _ => WireError::Protocol { what: "an unknown message while logging in" },
     }
 }

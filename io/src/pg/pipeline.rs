@@ -338,7 +338,7 @@ async fn answers<R: AsyncRead + Unpin>(
     closing: usize,
 ) -> Result<Vec<u64>, (usize, WireError)> {
     let mut rows = Vec::with_capacity(calls.len());
-    let mut refused: Option<(usize, ServerError)> = None;
+    let mut refused: Option<(usize, Box<ServerError>)> = None;
     let mut expected = Expected::new(closing, plans);
     loop {
         let at = expected.call.min(calls.len());
@@ -349,7 +349,7 @@ async fn answers<R: AsyncRead + Unpin>(
         match message.tag {
             // ErrorResponse. A fatal one is the last word.
             b'E' => {
-                let error = ServerError::parse(&message.body);
+                let error = Box::new(ServerError::parse(&message.body));
                 if error.is_fatal() {
                     return Err((at, WireError::Server(error)));
                 }

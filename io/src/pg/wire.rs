@@ -33,7 +33,7 @@ pub enum WireError {
     Closed,
     /// The server refused.
     #[error(transparent)]
-    Server(ServerError),
+    Server(Box<ServerError>),
     /// The bytes are not what the documentation describes.
     #[error("the server broke the protocol: {what}")]
     Protocol {
@@ -114,14 +114,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 b'D' if rows.len() < ROWS_MAX => rows.push(parse_row(message.body)?),
                 b'D' => return Err(WireError::Protocol { what: "too many rows" }),
                 // ErrorResponse. What follows it depends on how bad it is.
-                b'E' => refused = Some(ServerError::parse(&message.body)),
+                b'E' => refused = Some(Box::new(ServerError::parse(&message.body))),
                 // RowDescription, CommandComplete, EmptyQueryResponse.
                 b'T' | b'C' | b'I' => (),
                 // ReadyForQuery.
                 b'Z' => return refused.map_or(Ok(rows), |error| Err(WireError::Server(error))),
                 _ => return Err(WireError::Protocol { what: "an unknown answer to a query" }),
             }
-            if let Some(error) = refused.take_if(|error| error.severity != "ERROR") {
+            if let Some(error) = refused.take_if(|error| error.is_fatal()) {
                 return Err(WireError::Server(error));
             }
         }
@@ -135,7 +135,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         match message.tag {
             // CopyBothResponse.
             b'W' => Ok(()),
-            b'E' => Err(WireError::Server(ServerError::parse(&message.body))),
+            b'E' => Err(WireError::Server(Box::new(ServerError::parse(&message.body)))),
             _ => Err(WireError::Protocol { what: "an unknown answer to START_REPLICATION" }),
         }
     }

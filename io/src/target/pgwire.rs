@@ -25,6 +25,9 @@ use crate::port::{Fence, Target};
 /// The sessions of a target.
 pub type TargetPool<D> = Pool<D, Pipeline<<D as Dial>::Stream>>;
 
+/// A session inside a transaction, and whose.
+type Open<D> = (Fence, TargetSession<D>);
+
 type TargetSession<D> = Session<Pipeline<<D as Dial>::Stream>>;
 
 /// What a target needs to know.
@@ -51,7 +54,7 @@ pub struct PgTarget<D: Dial> {
     // The statement that writes the record.
     record_sql: Arc<str>,
     // The transaction that a source transaction in pieces is applied in.
-    open: Arc<Mutex<Option<(Fence, TargetSession<D>)>>>,
+    open: Arc<Mutex<Option<Open<D>>>>,
 }
 
 impl<D: Dial> Clone for PgTarget<D> {

@@ -135,10 +135,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> FrameReader<S> {
             match message {
                 Message { tag: b'd', body } => return Ok(Some(body)),
                 Message { tag: b'E', body } => {
-                    return Err(WireError::Server(ServerError::parse(&body)));
+                    return Err(WireError::Server(Box::new(ServerError::parse(&body))));
                 }
-                // CopyDone: the server is shutting down.
-                Message { tag: b'c', .. } => return Err(WireError::Closed),
+                // CopyDone, or CommandComplete without it: the server is shutting down (server source,
+                // WalSndDone in walsender.c).
+                Message { tag: b'c' | b'C', .. } => return Err(WireError::Closed),
                 // NoticeResponse, ParameterStatus.
                 Message { tag: b'N' | b'S', .. } => (),
                 Message { .. } => {

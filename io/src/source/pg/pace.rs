@@ -1,15 +1,20 @@
 //! When to let bytes pile up before reading them.
 //!
 //! The server sends each row on its own. A reader that is always ready is woken for each, and waking
-//! costs more than the row: on two cores it halves the throughput of the server. So while we are behind
-//! we pause between small reads. When we have caught up we read at once, because then the pause would
-//! be the latency.
+//! costs more than the row: on two cores it halves the throughput of the server. So while we are behind,
+//! and while what comes would have to wait anyway, we pause between small reads. Otherwise we read at
+//! once, because then the pause would be the latency.
 use std::time::Duration;
 
 use replicator_core::model::time::WallTime;
 
-/// How long to pause. The socket's buffer must not fill meanwhile. Timers tick in milliseconds.
+/// How long to pause. Timers tick in milliseconds.
 const PAUSE: Duration = Duration::from_millis(1);
+
+/// How long to pause while the target has this many batches to go on with. What the server cannot send
+/// meanwhile it puts together into large packets, which costs it half as much.
+const LONG_PAUSE: Duration = Duration::from_millis(4);
+const PLENTY: usize = 4;
 
 /// A read of this many bytes was worth its while.
 const READ_BYTES_ENOUGH: usize = 32 * 1024;
@@ -21,6 +26,7 @@ const LATE_MICROS: i64 = 10_000;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pace {
     behind: bool,
+    ahead: usize,
     read_bytes: usize,
 }
 
@@ -40,10 +46,24 @@ impl Pace {
         self.behind = false;
     }
 
+    /// So many batches are ahead of what comes.
+    pub const fn ahead(&mut self, batches: usize) {
+        self.ahead = batches;
+    }
+
+    /// Whether a pause is of any use.
+    #[must_use]
+    pub const fn may_pause(&self) -> bool {
+        self.behind || 0 < self.ahead
+    }
+
     /// How long to wait before the next read.
     #[must_use]
     pub const fn pause(&self) -> Option<Duration> {
-        if self.behind && self.read_bytes < READ_BYTES_ENOUGH { Some(PAUSE) } else { None }
+        if !self.may_pause() || READ_BYTES_ENOUGH <= self.read_bytes {
+            return None;
+        }
+        Some(if PLENTY <= self.ahead { LONG_PAUSE } else { PAUSE })
     }
 }
 
@@ -51,7 +71,7 @@ impl Pace {
 mod tests {
     use replicator_core::model::time::WallTime;
 
-    use super::{PAUSE, Pace};
+    use super::{LONG_PAUSE, PAUSE, PLENTY, Pace};
 
     fn at(millis: i64) -> WallTime {
         WallTime { micros: millis * 1000 }
@@ -81,6 +101,18 @@ mod tests {
         pace.read(2_000);
         assert_eq!(pace.pause(), Some(PAUSE));
         pace.sent(at(60_999), at(61_000));
+        assert_eq!(pace.pause(), None);
+    }
+
+    #[test]
+    fn a_reader_that_has_caught_up_pauses_while_what_comes_would_wait() {
+        let mut pace = Pace::default();
+        pace.read(100);
+        pace.ahead(1);
+        assert_eq!(pace.pause(), Some(PAUSE));
+        pace.ahead(PLENTY);
+        assert_eq!(pace.pause(), Some(LONG_PAUSE));
+        pace.ahead(0);
         assert_eq!(pace.pause(), None);
     }
 

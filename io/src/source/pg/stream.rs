@@ -377,6 +377,13 @@ impl<D: Dial> Source for PgSource<D> {
         outcome
     }
 
+    fn ahead(&mut self, batches: usize) {
+        self.pace.ahead(batches);
+        if !self.pace.may_pause() {
+            self.paused_until = None;
+        }
+    }
+
     fn acknowledge(&mut self, position: Position) {
         let Position::Lsn(lsn) = position else {
             panic!("a PostgreSQL source has no position such as {position}")

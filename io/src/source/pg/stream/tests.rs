@@ -213,6 +213,23 @@ async fn a_late_reader_lets_small_pieces_pile_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_would_wait_anyway_piles_up_until_it_would_not() {
+    let (mut source, mut server, clock) = start(1 << 16);
+    let mut events = Vec::new();
+    source.ahead(1);
+    server.write_all(&transaction(20, Duration::ZERO)).await.unwrap();
+    source.next(&mut events).await.unwrap();
+    server.write_all(&transaction(30, Duration::ZERO)).await.unwrap();
+    let before = clock.now();
+    let patience = Duration::from_micros(10);
+    assert!(tokio::time::timeout(patience, source.next(&mut events)).await.is_err());
+    source.ahead(0);
+    source.next(&mut events).await.unwrap();
+    assert!(clock.since(before) < Duration::from_micros(500));
+    assert_eq!(events, [idle(20), idle(30)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn closing_hands_in_the_last_position_and_takes_the_rest_off_the_wire() {
     let (mut source, mut server, _) = start(1 << 16);
     report(&mut server).await;
