@@ -204,9 +204,10 @@ impl Databases {
     pub async fn confirmed(&self, replicator: &mut Replicator) -> Result<()> {
         let row = self.from.query_one("SELECT pg_current_wal_lsn()::text", &[]).await?;
         let end: String = row.get(0);
-        // $1 = the slot, $2 = the end of the source's log.
+        // $1 = the slot, $2 = the end of the source's log. A new slot confirms all of it before the
+        // program has even opened its log; `active` says that it got as far as the slot.
         let sql = "SELECT 1 FROM pg_replication_slots
-                   WHERE slot_name = $1 AND confirmed_flush_lsn >= $2::text::pg_lsn";
+                   WHERE slot_name = $1 AND active AND confirmed_flush_lsn >= $2::text::pg_lsn";
         let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
             [(&self.name, Type::TEXT), (&end, Type::TEXT)];
         wait_until(ARRIVAL_MAX, "the slot confirms all that was written", async || {
