@@ -277,11 +277,18 @@ fn core(
         save_interval: SAVE_INTERVAL,
         on_reject: match additions.on_reject {
             Reject::Stop => OnReject::Stop,
-            Reject::Dlq => OnReject::DeadLetter,
+            Reject::Dlq => OnReject::DeadLetter {
+                percent_max: percent("dlqMaxPercent", additions.dlq_max_percent)?,
+            },
         },
         collapse: applying.collapse_mutations,
         seed,
     })
+}
+
+fn percent(flag: &'static str, given: i64) -> Result<u8, UsageError> {
+    let percent = u8::try_from(given).ok().filter(|percent| *percent <= 100);
+    percent.ok_or_else(|| UsageError::new(flag, "must be from 0 to 100"))
 }
 
 fn memory(text: &str) -> Result<usize, UsageError> {

@@ -302,7 +302,7 @@ impl Attempt {
     ) -> Result<PgTargetOptions, Trouble> {
         let dead_letters = match self.config.core.on_reject {
             OnReject::Stop => None,
-            OnReject::DeadLetter => {
+            OnReject::DeadLetter { .. } => {
                 let name = TableName::new(&ground.schema.schema, &self.config.dlq_table);
                 dead_letter::find(catalog, &name)
                     .map_err(|error| Trouble::Settings(error.to_string()))?;
@@ -443,6 +443,14 @@ fn trouble_of(error: &RunError<PgSourceError>, catalog: &Catalog) -> Trouble {
             let table = table.map(|table| format!(" of {}", catalog.table(table).name));
             Trouble::Lasting(format!(
                 "the target rejected a row{} in the transactions through {position}: {detail}",
+                table.unwrap_or_default()
+            ))
+        }
+        RunError::Stop(stop @ Stop::TooManyRefused { table, .. }) => {
+            let table = table.map(|table| format!(" (table {})", catalog.table(table).name));
+            Trouble::Lasting(format!(
+                "{stop}{}; nothing of this batch was applied. Look at what was refused; if it is right \
+                 to go on, raise --dlqMaxPercent",
                 table.unwrap_or_default()
             ))
         }

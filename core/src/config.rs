@@ -52,5 +52,9 @@ pub enum OnReject {
     /// End the run and say which row.
     Stop,
     /// Write it to the dead-letter table and go on.
-    DeadLetter,
+    DeadLetter {
+        /// End the run if more than this share of the last rows would go there, in percent. 100 is no
+        /// limit.
+        percent_max: u8,
+    },
 }

@@ -11,6 +11,7 @@ use crate::event::{Event, Failure};
 use crate::flow::admit::{Admit, Admitted};
 use crate::flow::apply::{Apply, Job};
 use crate::flow::batch::{Batch, Closed, Limits, OrderedPiece};
+use crate::flow::breaker::Breaker;
 use crate::flow::checkpoint::Checkpoint;
 use crate::flow::frontier::Frontier;
 use crate::flow::retire::Retire;
@@ -70,6 +71,7 @@ pub struct Machine {
     batch: Batch,
     schedule: Schedule<(ApplyBatch, usize)>,
     apply: Apply,
+    breaker: Breaker,
     checkpoint: Checkpoint,
     retire: Retire,
 }
@@ -103,6 +105,7 @@ impl Machine {
             batch: Batch::new(limits, checkpoint),
             schedule: Schedule::new(rules(&catalog)),
             apply: Apply::default(),
+            breaker: Breaker::default(),
             checkpoint: Checkpoint::resume(checkpoint, config.save_interval),
             retire: Retire::default(),
             catalog,
@@ -290,6 +293,9 @@ impl Machine {
         if job.request.batch.piece.commits() {
             self.checkpoint.applied(&job.request.batch);
         }
+        if job.request.dead.is_empty() {
+            self.breaker.seen(job.request.batch.mutations.len());
+        }
         if let Some(batch) = job.rest.pop() {
             job.request = self.request(batch);
             job.tries = 0;
@@ -369,12 +375,8 @@ impl Machine {
                 self.start_apply(job, effects);
                 Ok(())
             }
-            Some(range) if self.config.on_reject == OnReject::DeadLetter => {
-                let index = range.start;
-                assert!(!job.request.dead.contains(&index), "a dead letter was applied");
-                job.request.dead.push(index);
-                job.request.order = ApplyOrder::Source;
-                job.tries = 0;
+            Some(range) if let OnReject::DeadLetter { percent_max } = self.config.on_reject => {
+                self.bury(&mut job, range.start, percent_max, detail)?;
                 self.start_apply(job, effects);
                 Ok(())
             }
@@ -393,6 +395,30 @@ impl Machine {
             }
             Some(_) | None => Err(rejected(&job.request.batch, at, detail)),
         }
+    }
+
+    /// Makes one change of a batch a dead letter, unless there are too many already.
+    fn bury(
+        &mut self,
+        job: &mut Job,
+        index: usize,
+        percent_max: u8,
+        detail: String,
+    ) -> Result<(), Stop> {
+        let ApplyRequest { batch, order, dead } = &mut job.request;
+        assert!(!dead.contains(&index), "a dead letter was applied");
+        if dead.is_empty() {
+            self.breaker.seen(batch.mutations.len());
+        }
+        if self.breaker.refused(percent_max) {
+            let (refused, seen) = self.breaker.counts();
+            let table = batch.mutations.get(index).map(|mutation| mutation.table);
+            return Err(Stop::TooManyRefused { refused, seen, table, detail });
+        }
+        dead.push(index);
+        *order = ApplyOrder::Source;
+        job.tries = 0;
+        Ok(())
     }
 
     fn rest(&mut self, job: Job, detail: String) -> Result<(), Stop> {

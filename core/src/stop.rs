@@ -35,6 +35,20 @@ pub enum Stop {
         /// The target's own words.
         detail: String,
     },
+    /// So many rows are refused that something else must be wrong. Nothing of this batch was applied.
+    #[error(
+        "{refused} of the last {seen} rows were rejected by the target, the last one because: {detail}"
+    )]
+    TooManyRefused {
+        /// Rows that were refused.
+        refused: u64,
+        /// All rows that were tried.
+        seen: u64,
+        /// The table of the last one.
+        table: Option<TableId>,
+        /// The target's own words about the last one.
+        detail: String,
+    },
     /// A batch failed too often. The next run tries again from the checkpoint.
     #[error("maximum number of retries ({retries}) exceeded: {detail}")]
     RetriesExhausted {

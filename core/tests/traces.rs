@@ -186,7 +186,7 @@ fn config(options: &BTreeMap<String, String>) -> Config {
         read_rows_max: u32::try_from(get("read_rows_max", 10)).expect("a small number"),
         save_interval: millis("save_interval", 0),
         on_reject: match options.get("on_reject").map(String::as_str) {
-            Some("dead-letter") => OnReject::DeadLetter,
+            Some("dead-letter") => OnReject::DeadLetter { percent_max: 10 },
             Some("stop") | None => OnReject::Stop,
             Some(other) => panic!("unknown policy {other}"),
         },

@@ -65,7 +65,7 @@ impl Setup {
         let limits = random.chance(15);
         // Whether some changes may become dead letters.
         let refuses = limits || faults.refusals > 0;
-        let lasting = refuses && config.on_reject == OnReject::DeadLetter;
+        let lasting = refuses && config.on_reject != OnReject::Stop;
         let mut tables = Vec::new();
         for _ in 0..random.within(1, 4) {
             let group = random.pick(&GROUPS);
@@ -127,7 +127,7 @@ fn config(random: &mut Random) -> Config {
         },
         read_rows_max: small(random.within(1, 6)),
         save_interval: millis(random.pick(&[0, 0, 10, 60])),
-        on_reject: random.pick(&[OnReject::Stop, OnReject::DeadLetter]),
+        on_reject: random.pick(&[OnReject::Stop, OnReject::DeadLetter { percent_max: 100 }]),
         collapse: random.chance(85),
         seed: random.word(),
     }

@@ -246,6 +246,10 @@ pub(crate) struct Additions {
     /// What to do with a row that the target refuses for good.
     #[arg(long, value_name = "POLICY", default_value = "stop")]
     pub(crate) on_reject: Reject,
+    /// With --onReject dlq: stop if more than this many percent of the last rows are refused, once it is
+    /// a hundred of them; 100 is never.
+    #[arg(long, value_name = "INT", default_value = "10", allow_negative_numbers = true)]
+    pub(crate) dlq_max_percent: i64,
 }
 
 /// What to do when the source truncates a table.

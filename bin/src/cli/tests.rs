@@ -76,7 +76,7 @@ fn every_documented_flag_has_its_documented_default() {
     root.build();
     let command = root.find_subcommand("pglogical").unwrap();
     let mut words = DOCUMENTED.split_whitespace();
-    let mut names = vec!["help", "memoryLimit", "truncate", "onReject"];
+    let mut names = vec!["help", "memoryLimit", "truncate", "onReject", "dlqMaxPercent"];
     while let (Some(name), Some(default)) = (words.next(), words.next()) {
         let flag = command.get_arguments().find(|arg| arg.get_long() == Some(name));
         let flag = flag.unwrap_or_else(|| panic!("--{name} is missing"));
@@ -183,6 +183,7 @@ fn unreadable_values_name_their_flag() {
         ("--logFormat xml", ["--logFormat", "text, fluent"]),
         ("--truncate maybe", ["--truncate", "stop, apply, ignore"]),
         ("--onReject never", ["--onReject", "stop, dlq"]),
+        ("--dlqMaxPercent x", ["--dlqMaxPercent", "invalid digit"]),
         ("--retireOffset x", ["--retireOffset", "not a duration"]),
         ("--flushsize 5", ["--flushsize", "--flushSize"]),
     ] {

@@ -1,6 +1,7 @@
 //! The configuration as `/_/diag` shows it: what counts, by flag, without secrets.
 use std::time::Duration;
 
+use replicator_core::OnReject;
 use serde_json::{Map, Value, json};
 
 use super::PgLogicalConfig;
@@ -10,6 +11,10 @@ impl PgLogicalConfig {
     /// Flags and what became of them. Connection strings are reduced to user, database, host and port.
     pub(crate) fn shown(&self) -> Map<String, Value> {
         let Self { core, target_pool, staging_pool, .. } = self;
+        let (on_reject, percent_max) = match core.on_reject {
+            OnReject::Stop => ("stop", None),
+            OnReject::DeadLetter { percent_max } => ("dlq", Some(percent_max)),
+        };
         let text = |time: Duration| GoDuration::from(time).to_string();
         let entries = [
             ("sourceConn", json!(self.source.to_string())),
@@ -42,7 +47,8 @@ impl PgLogicalConfig {
             ("stagingMaxLifetime", json!(text(staging_pool.age_max))),
             ("memoryLimit", json!(core.buffered_bytes_max)),
             ("truncate", json!(format!("{:?}", self.truncate).to_lowercase())),
-            ("onReject", json!(format!("{:?}", core.on_reject).to_lowercase())),
+            ("onReject", json!(on_reject)),
+            ("dlqMaxPercent", json!(percent_max)),
         ];
         entries.map(|(flag, value)| (flag.to_owned(), value)).into_iter().collect()
     }

@@ -109,8 +109,8 @@ fn values_arrive_where_they_belong() {
     let config = good(
         "--flushSize 5 --flushPeriod 2s --timestampLimit 6 --maxRetries 3 --retryInitialBackoff 1ns \
          --retryMaxBackoff 1ns --retryMultiplier 1 --collapseMutations=false --memoryLimit 64MiB \
-         --truncate apply --onReject dlq --dlqTableName Dead --publicationName molt_fetch \
-         --stagingConn postgresql://root@staging:1/x --stagingCreateSchema",
+         --truncate apply --onReject dlq --dlqMaxPercent 5 --dlqTableName Dead \
+         --publicationName molt_fetch --stagingConn postgresql://root@staging:1/x --stagingCreateSchema",
     );
     assert_eq!((config.core.batch_rows_max, config.core.batch_txs_max), (5, 6));
     assert_eq!(config.core.batch_age_max, Duration::from_secs(2));
@@ -119,7 +119,7 @@ fn values_arrive_where_they_belong() {
     assert_eq!(config.core.retry, retry);
     assert_eq!((config.core.collapse, config.core.buffered_bytes_max), (false, 64 << 20));
     assert_eq!(config.truncate, TruncatePolicy::Apply);
-    assert_eq!(config.core.on_reject, OnReject::DeadLetter);
+    assert_eq!(config.core.on_reject, OnReject::DeadLetter { percent_max: 5 });
     assert_eq!(config.dlq_table, "dead");
     assert_eq!(config.publication.as_deref(), Some("molt_fetch"));
     assert_eq!(config.staging.unwrap().hosts[0].name, "staging");

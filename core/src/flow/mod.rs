@@ -7,6 +7,7 @@
 pub(crate) mod admit;
 pub(crate) mod apply;
 pub(crate) mod batch;
+pub(crate) mod breaker;
 pub(crate) mod checkpoint;
 pub(crate) mod frontier;
 pub(crate) mod retire;

@@ -25,6 +25,7 @@ impl World {
             Stop::Rejected { .. } => {
                 assert!(!self.lenient, "the target refuses what the source accepted: {stop}");
             }
+            Stop::TooManyRefused { .. } => panic!("the share of refused rows has no limit: {stop}"),
             Stop::RetriesExhausted { .. } => self.coverage.mark(Seen::RetriesExhausted),
             Stop::PieceLost { .. } => self.coverage.mark(Seen::PieceLost),
             Stop::StagingFailed { .. } => self.coverage.mark(Seen::StagingLost),
