@@ -30,7 +30,7 @@ const TABLES: &str = "
     CREATE TABLE parent (id int8 PRIMARY KEY, name text NOT NULL);
     CREATE TABLE child (id int8 PRIMARY KEY, parent_id int8 NOT NULL REFERENCES parent, note text);
     CREATE TABLE mail (id int8 PRIMARY KEY, address varchar(5) NOT NULL UNIQUE);
-    CREATE TABLE replicator_dlq (event UUID DEFAULT gen_random_uuid() PRIMARY KEY,
+    CREATE TABLE replicator_dlq (event UUID DEFAULT md5(random()::text || clock_timestamp()::text)::uuid PRIMARY KEY,
         dlq_name TEXT NOT NULL, source_nanos INT8 NOT NULL, source_logical INT8 NOT NULL,
         data_after JSONB NOT NULL, data_before JSONB NOT NULL)";
 
