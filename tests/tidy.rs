@@ -66,7 +66,7 @@ fn sources_stores_and_targets_do_not_know_each_other() {
             paths.flatten().find(|path| code.contains(path.as_str()))
         }));
     }
-    assert!(found.is_empty(), "only bin knows all adapters:\n{}", found.join("\n"));
+    assert!(found.is_empty(), "only io/src/replicate knows all adapters:\n{}", found.join("\n"));
 }
 
 #[test]

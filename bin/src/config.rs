@@ -10,12 +10,14 @@ use replicator_core::model::ident::{SchemaName, parse_parts};
 use replicator_core::{Config, OnReject, Retry};
 use replicator_io::pg::conninfo::ConnInfo;
 use replicator_io::pg::pool::PoolLimits;
+use replicator_io::replicate::PgLogicalSettings;
 
 pub(crate) use self::check::UsageError;
 use self::check::{count, given, not_empty, not_negative, size, time};
 pub(crate) use self::observing::{
     Compression, ListenAddress, LogFormat, LogSettings, ObservingConfig, Snapshots,
 };
+pub(crate) use self::shown::shown;
 use crate::cli::{
     Additions, Applying, Connections, GoDuration, Hidden, PgLogicalFlags, Pools, ProcessFlags,
     Reject, Truncate, parse_bytes,
@@ -48,103 +50,50 @@ impl ProcessConfig {
     }
 }
 
-/// What `pglogical` needs.
-#[derive(Clone, Debug)]
-pub(crate) struct PgLogicalConfig {
-    /// The source, the primary.
-    pub(crate) source: ConnInfo,
-    /// The target.
-    pub(crate) target: ConnInfo,
-    /// The staging database if it is not the target.
-    pub(crate) staging: Option<ConnInfo>,
-    /// Where rows go; `None` is the schema `public` of the target database.
-    pub(crate) target_schema: Option<SchemaName>,
-    /// The staging schema: one or two parts, whose meaning depends on the product.
-    pub(crate) staging_schema: Vec<String>,
-    /// Whether to make the staging schema if it is missing.
-    pub(crate) staging_create: bool,
-    /// The replication slot.
-    pub(crate) slot: String,
-    /// The publication; `None` is the only one of the database.
-    pub(crate) publication: Option<String>,
-    /// How often the source is told what is safe.
-    pub(crate) standby_timeout: Duration,
-    /// Limits and delays of the machine.
-    pub(crate) core: Config,
-    /// What to do when the source truncates a table.
-    pub(crate) truncate: TruncatePolicy,
-    /// Longest time for one target transaction.
-    pub(crate) apply_timeout: Duration,
-    /// The dead-letter table in the target schema.
-    pub(crate) dlq_table: String,
-    /// How often to read the target's tables again; `None` is never.
-    pub(crate) schema_refresh: Option<Duration>,
-    /// Connections to the target.
-    pub(crate) target_pool: PoolLimits,
-    /// Connections to the staging database.
-    pub(crate) staging_pool: PoolLimits,
-}
-
-impl PgLogicalConfig {
-    /// Checks the flags. `seed` is any number that differs between processes. Also returns what the
-    /// user should hear about, one sentence each.
-    pub(crate) fn new(
-        flags: &PgLogicalFlags,
-        seed: u64,
-    ) -> Result<(Self, Vec<String>), UsageError> {
-        let PgLogicalFlags { connections, position, applying, pools, additions, .. } = flags;
-        if given(applying.userscript.as_ref()).is_some() {
-            return Err(UsageError::new(
-                "userscript",
-                "is not built yet in this version; rows would arrive unchanged by the script, so \
-                 leave the flag out only if that is right",
-            ));
-        }
-        let Schemas { target_schema, staging_schema } = Schemas::new(connections)?;
-        let apply_timeout = time("applyTimeout", applying.apply_timeout, Duration::from_secs(30))?;
-        let [target_pool, staging_pool] = pool_limits(pools, apply_timeout)?;
-        let mut warnings = flags.inert.warnings();
-        let applies_max = applies_max(applying.parallelism, &target_pool, &mut warnings)?;
-        let staging = connections.staging_conn.as_ref();
-        let staging = staging.filter(|Hidden(text)| !text.trim().is_empty());
-        let config = Self {
-            source: conninfo("sourceConn", "source", connections.source_conn.as_ref())?,
-            target: conninfo("targetConn", "target", connections.target_conn.as_ref())?,
-            staging: staging
-                .map(|text| conninfo("stagingConn", "staging", Some(text)))
-                .transpose()?,
-            target_schema,
-            staging_schema,
-            staging_create: connections.staging_create_schema,
-            slot: not_empty("slotName", &position.slot_name)?,
-            publication: given(position.publication_name.as_ref()).map(str::to_owned),
-            standby_timeout: time(
-                "standbyTimeout",
-                position.standby_timeout,
-                Duration::from_secs(5),
-            )?,
-            core: core(applying, additions, applies_max, seed)?,
-            truncate: match additions.truncate {
-                Truncate::Stop => TruncatePolicy::Stop,
-                Truncate::Apply => TruncatePolicy::Apply,
-                Truncate::Ignore => TruncatePolicy::Ignore,
-            },
-            apply_timeout,
-            dlq_table: dlq_table(&applying.dlq_table_name)?,
-            schema_refresh: refresh(applying.schema_refresh),
-            target_pool,
-            staging_pool,
-        };
-        Ok((config, warnings))
+/// Checks the flags of `pglogical`. `seed` is any number that differs between processes. Also returns what the
+/// user should hear about, one sentence each.
+pub(crate) fn pglogical(
+    flags: &PgLogicalFlags,
+    seed: u64,
+) -> Result<(PgLogicalSettings, Vec<String>), UsageError> {
+    let PgLogicalFlags { connections, position, applying, pools, additions, .. } = flags;
+    if given(applying.userscript.as_ref()).is_some() {
+        return Err(UsageError::new(
+            "userscript",
+            "is not built yet in this version; rows would arrive unchanged by the script, so \
+             leave the flag out only if that is right",
+        ));
     }
-
-    /// The target schema as metrics and logs name it: `database.schema`.
-    pub(crate) fn schema_label(&self) -> String {
-        let schema = self.target_schema.as_ref();
-        let database = schema.and_then(|schema| schema.database.as_ref());
-        let database = database.unwrap_or(&self.target.database);
-        format!("{database}.{}", schema.map_or("public", |schema| &schema.schema))
-    }
+    let Schemas { target_schema, staging_schema } = Schemas::new(connections)?;
+    let apply_timeout = time("applyTimeout", applying.apply_timeout, Duration::from_secs(30))?;
+    let [target_pool, staging_pool] = pool_limits(pools, apply_timeout)?;
+    let mut warnings = flags.inert.warnings();
+    let applies_max = applies_max(applying.parallelism, &target_pool, &mut warnings)?;
+    let staging = connections.staging_conn.as_ref();
+    let staging = staging.filter(|Hidden(text)| !text.trim().is_empty());
+    let settings = PgLogicalSettings {
+        source: conninfo("sourceConn", "source", connections.source_conn.as_ref())?,
+        target: conninfo("targetConn", "target", connections.target_conn.as_ref())?,
+        staging: staging.map(|text| conninfo("stagingConn", "staging", Some(text))).transpose()?,
+        target_schema,
+        staging_schema,
+        staging_create: connections.staging_create_schema,
+        slot: not_empty("slotName", &position.slot_name)?,
+        publication: given(position.publication_name.as_ref()).map(str::to_owned),
+        standby_timeout: time("standbyTimeout", position.standby_timeout, Duration::from_secs(5))?,
+        core: core(applying, additions, applies_max, seed)?,
+        truncate: match additions.truncate {
+            Truncate::Stop => TruncatePolicy::Stop,
+            Truncate::Apply => TruncatePolicy::Apply,
+            Truncate::Ignore => TruncatePolicy::Ignore,
+        },
+        apply_timeout,
+        dlq_table: dlq_table(&applying.dlq_table_name)?,
+        schema_refresh: refresh(applying.schema_refresh),
+        target_pool,
+        staging_pool,
+    };
+    Ok((settings, warnings))
 }
 
 fn conninfo(flag: &'static str, side: &str, text: Option<&Hidden>) -> Result<ConnInfo, UsageError> {

@@ -5,7 +5,6 @@ mod config;
 mod observe;
 mod signal;
 mod version;
-mod wire;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,12 +17,14 @@ use anyhow::{Context as _, anyhow};
 use replicator_core::model::time::WallTime;
 use replicator_io::clock::Clock;
 use replicator_io::metrics::{Limits, Metrics};
+use replicator_io::net::TcpDial;
+use replicator_io::replicate::{self, PgLogicalSettings};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::cli::{Command, PgLogicalFlags, ProcessFlags, Refusal};
-use crate::config::{ObservingConfig, PgLogicalConfig, ProcessConfig, UsageError};
+use crate::config::{ObservingConfig, ProcessConfig, UsageError};
 use crate::observe::{Log, Lookouts, Shown};
 use crate::signal::Signals;
 
@@ -69,17 +70,17 @@ fn print(out: &mut impl io::Write, text: &str) {
 struct Job {
     process: ProcessConfig,
     observing: ObservingConfig,
-    config: PgLogicalConfig,
+    settings: PgLogicalSettings,
     warnings: Vec<String>,
 }
 
 impl Job {
     fn new(process: &ProcessFlags, flags: &PgLogicalFlags) -> Result<Self, UsageError> {
-        let (config, warnings) = PgLogicalConfig::new(flags, seed())?;
+        let (settings, warnings) = config::pglogical(flags, seed())?;
         Ok(Self {
             process: ProcessConfig::new(process)?,
             observing: ObservingConfig::new(&flags.observing)?,
-            config,
+            settings,
             warnings,
         })
     }
@@ -112,21 +113,21 @@ impl Job {
     }
 
     async fn replicate(self, log: &Log) -> anyhow::Result<()> {
-        let Self { process, observing, config, warnings } = self;
+        let Self { process, observing, settings, warnings } = self;
         let mut signals = Signals::listen().context("could not listen for signals")?;
         info!(version = env!("CARGO_PKG_VERSION"), "Replicator starting");
         for warning in warnings {
             warn!("{warning}");
         }
-        let metrics = Arc::new(metrics(&config, log)?);
+        let metrics = Arc::new(metrics(&settings, log)?);
         let clock = Clock::start();
-        let shown = Shown { command: "pglogical", config: config.shown(), clock };
+        let shown = Shown { command: "pglogical", config: config::shown(&settings), clock };
         let mut lookouts = Lookouts::start(&observing, &metrics, shown).await?;
         let (stop, stopped) = watch::channel(false);
-        let replication = wire::pglogical(config, stopped, metrics);
+        let replication = replicate::pglogical(TcpDial, settings, stopped, metrics);
         let work = async {
             tokio::select! {
-                ended = replication => ended,
+                ended = replication => ended.map_err(anyhow::Error::from),
                 error = lookouts.failed() => Err(error),
             }
         };
@@ -141,12 +142,12 @@ impl Job {
     }
 }
 
-fn metrics(config: &PgLogicalConfig, log: &Log) -> anyhow::Result<Metrics> {
+fn metrics(settings: &PgLogicalSettings, log: &Log) -> anyhow::Result<Metrics> {
     let limits = Limits {
-        applies_max: config.core.applies_max,
-        buffered_bytes_max: config.core.buffered_bytes_max,
+        applies_max: settings.core.applies_max,
+        buffered_bytes_max: settings.core.buffered_bytes_max,
     };
-    let metrics = Metrics::new("pglogical", &config.schema_label(), limits, wall).with_process();
+    let metrics = Metrics::new("pglogical", &settings.schema_label(), limits, wall).with_process();
     metrics.registry().register(Box::new(log.counts()))?;
     Ok(metrics)
 }

@@ -6,9 +6,10 @@ use replicator_core::decode::pg_transaction::TruncatePolicy;
 use replicator_core::model::ident::SchemaName;
 use replicator_core::{Config, OnReject, Retry};
 use replicator_io::pg::pool::PoolLimits;
+use replicator_io::replicate::PgLogicalSettings;
 
 use super::{
-    Compression, ListenAddress, ObservingConfig, PgLogicalConfig, ProcessConfig, UsageError,
+    Compression, ListenAddress, ObservingConfig, ProcessConfig, UsageError, pglogical, shown,
 };
 use crate::cli::{Cli, Command, PgLogicalFlags, parse};
 
@@ -31,11 +32,11 @@ fn flags(line: &str) -> Box<PgLogicalFlags> {
 }
 
 /// With connection strings.
-fn config(line: &str) -> Result<(PgLogicalConfig, Vec<String>), UsageError> {
-    PgLogicalConfig::new(&flags(&format!("{CONNECTIONS} {line}")), 7)
+fn config(line: &str) -> Result<(PgLogicalSettings, Vec<String>), UsageError> {
+    pglogical(&flags(&format!("{CONNECTIONS} {line}")), 7)
 }
 
-fn good(line: &str) -> PgLogicalConfig {
+fn good(line: &str) -> PgLogicalSettings {
     match config(line) {
         Ok((config, _)) => config,
         Err(error) => panic!("{line}: {error}"),
@@ -200,7 +201,7 @@ fn what_cannot_be_used_is_said_with_the_flag_and_the_way_out() {
         ("--sourceConn postgresql://u@h/db", "--targetConn must be set: "),
         ("--sourceConn= --targetConn postgresql://u@h/db", "--sourceConn must be set: "),
     ] {
-        let error = PgLogicalConfig::new(&flags(line), 7).unwrap_err().to_string();
+        let error = pglogical(&flags(line), 7).unwrap_err().to_string();
         assert!(error.starts_with(text), "{line}: {error}");
     }
 }
@@ -208,9 +209,9 @@ fn what_cannot_be_used_is_said_with_the_flag_and_the_way_out() {
 #[test]
 fn nothing_that_is_shown_holds_a_password() {
     let config = good("--stagingConn postgresql://u:geheim@h/db");
-    let shown = serde_json::Value::Object(config.shown()).to_string();
-    assert!(shown.contains("host=target") && shown.contains("\"flushSize\":1000"), "{shown}");
-    assert!(!shown.contains("geheim"), "{shown}");
+    let text = serde_json::Value::Object(shown(&config)).to_string();
+    assert!(text.contains("host=target") && text.contains("\"flushSize\":1000"), "{text}");
+    assert!(!text.contains("geheim"), "{text}");
     assert!(!format!("{config:?}").contains("geheim"));
 }
 

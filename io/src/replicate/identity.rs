@@ -1,11 +1,11 @@
 //! A saved position is of use only with the source that it was saved for, and only if that source still
 //! has what follows it.
+use crate::preflight::Facts;
 use replicator_core::Durable;
 use replicator_core::model::position::Position;
-use replicator_io::preflight::Facts;
 use tracing::warn;
 
-use super::Trouble;
+use super::trouble::Trouble;
 
 /// Which source a saved position is good for.
 #[derive(Clone, Debug, PartialEq, Eq)]

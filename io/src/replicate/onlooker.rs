@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::driver::Observer;
+use crate::metrics::Metrics;
+use crate::source::pg::progress::Progress;
 use replicator_core::model::catalog::Catalog;
 use replicator_core::model::mutation::{ApplyRequest, Change, TableId};
 use replicator_core::model::position::Position;
 use replicator_core::{Event, Failure, Status};
-use replicator_io::driver::Observer;
-use replicator_io::metrics::Metrics;
-use replicator_io::source::pg::progress::Progress;
 use tracing::{debug, enabled, warn};
 
 /// See the [module docs](self).

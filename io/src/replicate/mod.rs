@@ -1,0 +1,48 @@
+//! Builds adapters and starts runs. The only place that knows every adapter.
+//!
+//! It does not know where bytes come from: the program dials over TCP, the simulator over its own network.
+mod attempt;
+mod ground;
+mod identity;
+mod onlooker;
+mod settings;
+mod trouble;
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use self::attempt::Attempt;
+pub use self::settings::PgLogicalSettings;
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::net::Dial;
+use crate::supervisor::{Backoff, GaveUp, supervise};
+
+/// Replicates a PostgreSQL source until told to stop.
+///
+/// # Errors
+///
+/// What a human has to look at.
+pub async fn pglogical<D: Dial>(
+    dial: D,
+    settings: PgLogicalSettings,
+    stop: watch::Receiver<bool>,
+    metrics: Arc<Metrics>,
+) -> Result<(), GaveUp> {
+    let clock = Clock::start();
+    let settings = Arc::new(settings);
+    let mut first = true;
+    supervise(clock, Backoff::default(), stop.clone(), || {
+        let attempt = Attempt {
+            dial: dial.clone(),
+            settings: Arc::clone(&settings),
+            clock,
+            stop: stop.clone(),
+            metrics: Arc::clone(&metrics),
+            first: std::mem::take(&mut first),
+        };
+        Box::pin(attempt.run())
+    })
+    .await
+}
