@@ -8,6 +8,7 @@
 )]
 
 pub mod action;
+pub mod cluster;
 pub mod coverage;
 pub mod database;
 pub mod fault;
