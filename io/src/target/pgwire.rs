@@ -81,10 +81,11 @@ impl<D: Dial> PgTarget<D> {
                 let script = Script { begin: true, commit: true, ..Script::default() };
                 let outcome = self.send(&mut session, fence, &request.batch, &work, script).await;
                 // A server that refused is as good as before; one that fell silent is not.
-                if outcome.is_ok() || session.roll_back("ROLLBACK").await.is_ok() {
+                let ended = matches!(outcome, Ok(Sent::Done));
+                if ended || session.roll_back("ROLLBACK").await.is_ok() {
                     self.pool.put(session);
                 }
-                outcome
+                outcome.map(drop)
             }
             piece @ (Piece::First | Piece::Middle | Piece::Last) => {
                 self.apply_piece(fence, request, &work, piece).await
@@ -114,8 +115,13 @@ impl<D: Dial> PgTarget<D> {
         };
         let script = Script { begin, commit: piece.commits(), savepoint: true };
         match self.send(&mut session, fence, &request.batch, work, script).await {
-            Ok(()) if piece.commits() => self.pool.put(session),
-            Ok(()) => *open = Some((fence, session)),
+            Ok(Sent::Done) if piece.commits() => self.pool.put(session),
+            Ok(Sent::Done) => *open = Some((fence, session)),
+            Ok(Sent::Known) => {
+                if session.roll_back("ROLLBACK").await.is_ok() {
+                    self.pool.put(session);
+                }
+            }
             Err(failure @ (Failure::Constraint { .. } | Failure::Rejected { .. })) => {
                 if session.roll_back("ROLLBACK TO SAVEPOINT piece").await.is_ok() {
                     *open = Some((fence, session));
@@ -172,7 +178,7 @@ impl<D: Dial> PgTarget<D> {
         batch: &ApplyBatch,
         work: &[Work],
         script: Script,
-    ) -> Result<(), Failure> {
+    ) -> Result<Sent, Failure> {
         let record = self.options.record.as_ref().filter(|_| script.commit);
         let recorded = record.map(|record| record.of(fence, batch));
         // Work whose result must be seen before the commit keeps the commit back.
@@ -199,7 +205,7 @@ impl<D: Dial> PgTarget<D> {
                     table: item.map(|item| item.table.as_str()),
                 };
                 return if Some(at) == record_at {
-                    Record::outcome(&reason, &progress)
+                    Record::outcome(&reason, &progress).map(|()| Sent::Known)
                 } else {
                     Err(failure_of(&reason, &progress))
                 };
@@ -215,7 +221,7 @@ impl<D: Dial> PgTarget<D> {
                 failure_of(&reason, &progress)
             })?;
         }
-        Ok(())
+        Ok(Sent::Done)
     }
 
     fn opening(&self, script: Script) -> impl Iterator<Item = &'static str> {
@@ -247,6 +253,15 @@ impl<D: Dial> Target for PgTarget<D> {
             }
         }
     }
+}
+
+/// What became of a script that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    /// It was carried out.
+    Done,
+    /// The batch is in already. The transaction that found out is still open, and failed.
+    Known,
 }
 
 /// What to send besides the statements.
