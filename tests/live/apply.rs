@@ -172,6 +172,20 @@ async fn a_batch_is_applied_once_however_often_it_is_sent() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_repeated_batch_does_not_harm_the_next_one() -> Result<()> {
+    let bench = Bench::new().await?;
+    let (fence, _) = bench.store.begin().await.expect("staging answers");
+    let batch = request(1, vec![bench.upsert("parent", &[Some("1"), Some("a")])]);
+    assert_eq!(bench.apply(fence, batch.clone()).await, Ok(()));
+    assert_eq!(bench.apply(fence, batch).await, Ok(()));
+    // The repetition was refused in a transaction, which must not be left open in the pool.
+    let next = request(2, vec![bench.upsert("parent", &[Some("2"), Some("b")])]);
+    assert_eq!(bench.apply(fence, next).await, Ok(()));
+    assert_eq!(bench.count("parent").await?, 2);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_run_whose_fence_was_removed_writes_nothing() -> Result<()> {
     let bench = Bench::new().await?;
     let (fence, _) = bench.store.begin().await.expect("staging answers");

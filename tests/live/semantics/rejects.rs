@@ -156,17 +156,22 @@ async fn w01_a_constraint_that_fails_at_commit_loses_nothing() -> Result<()> {
 async fn a_flood_of_rejected_rows_stops_before_it_fills_the_dead_letters() -> Result<()> {
     let databases = prepare("reject_flood", REFUSALS[0].1).await?;
     databases.to.batch_execute(LETTERS).await?;
-    let flood = format!("INSERT INTO t SELECT i, '{SECRET}' FROM generate_series(1001, 1150) i");
+    let flood = format!(
+        "DO $$ BEGIN FOR i IN 1001..1150 LOOP INSERT INTO t VALUES (i, '{SECRET}'); COMMIT; END LOOP;
+         END $$"
+    );
     databases.from.batch_execute(&flood).await?;
-    let mut replicator = databases.replicate(&["--onReject", "dlq"])?;
+    let flags = ["--onReject", "dlq", "--flushSize", "10"];
+    let mut replicator = databases.replicate(&flags)?;
     let log = databases.refused(&mut replicator).await?;
     assert!(log.contains("--dlqMaxPercent") && log.contains("22001"), "{log}");
     assert!(!log.contains(SECRET), "the value is in the log:\n{log}");
-    let letters = "SELECT count(*) FROM replicator_dlq WHERE data_after ->> 'id' > '1000'";
-    assert_eq!(databases.number(letters).await?, 0);
+    let letters = databases.number("SELECT count(*) FROM replicator_dlq").await?;
+    assert!((1..100).contains(&letters), "{letters}");
 
     // The operator has looked, and wants it that way.
-    let mut replicator = databases.replicate(&["--onReject", "dlq", "--dlqMaxPercent", "100"])?;
+    let mut replicator =
+        databases.replicate(&[&flags[..], &["--dlqMaxPercent", "100"]].concat())?;
     databases.confirmed(&mut replicator).await?;
     assert_eq!(databases.number("SELECT count(*) FROM replicator_dlq").await?, 1 + 150);
     Ok(())
