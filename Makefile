@@ -55,7 +55,7 @@ live: ## tests on real servers, which are fetched, started and removed by themse
 bench: ## throughput and latency, against PostgreSQL's own replication on the same servers
 	$(CARGO) run --release -p replicator-tests --bin bench -- $(BENCH)
 
-fuzz: ## one decoder on random bytes (TARGET=pgoutput SECONDS=60); needs g++
+fuzz: ## one check of fuzz/fuzz_targets on random bytes (TARGET=pgoutput SECONDS=60); needs g++
 	@command -v g++ >/dev/null || { echo "fuzzing needs g++, to build libFuzzer"; exit 1; }
 	@PATH="$(TOOLS)/bin:$$PATH"; command -v cargo-fuzz >/dev/null || \
 	  $(CARGO) install --locked --root $(TOOLS) --version $(FUZZ_VERSION) cargo-fuzz

@@ -1,5 +1,5 @@
-//! The fuzz target of the pgoutput decoder.
+//! The fuzz target of the check `pgoutput`.
 #![no_main]
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
-    replicator_fuzz::pgoutput(input);
+    replicator_fuzz::check("pgoutput", input);
 });

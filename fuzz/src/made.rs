@@ -22,9 +22,8 @@ const A: Cell<'static> = Cell::Text(b"a");
 const ONE: Cell<'static> = Cell::Text(b"1");
 const TWO: Cell<'static> = Cell::Text(b"2");
 
-/// The hand-made inputs of the check [`pgoutput`](crate::pgoutput()), each with its file name.
-#[must_use]
-pub fn pgoutput_corpus() -> Vec<(&'static str, Vec<u8>)> {
+/// The hand-made inputs of the check `pgoutput`, each with its file name.
+pub(crate) fn pgoutput_corpus() -> Vec<(&'static str, Vec<u8>)> {
     let mut all = vec![("empty", Vec::new()), ("cut-short", cut_short()), ("largest", largest())];
     all.extend(kinds().into_iter().map(|(name, message)| (name, transaction(&[message]))));
     all.extend(streams());

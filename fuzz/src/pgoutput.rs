@@ -42,7 +42,7 @@ pub fn pgoutput(input: &[u8]) -> usize {
 ///
 /// The item is longer than two bytes can say.
 #[must_use]
-pub fn frame_item(item: &[u8]) -> Vec<u8> {
+pub(crate) fn frame_item(item: &[u8]) -> Vec<u8> {
     let len = u16::try_from(item.len()).expect("items are shorter than 64 KiB");
     [&len.to_be_bytes(), item].concat()
 }

@@ -2,32 +2,53 @@
 use std::fs;
 use std::path::PathBuf;
 
-use replicator_fuzz::{pgoutput, pgoutput_corpus};
+use replicator_fuzz::{TARGETS, check, pgoutput};
 
 fn corpus(target: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target)
 }
 
 #[test]
-fn every_pgoutput_input_is_taken_or_refused() {
-    let mut files = 0;
-    for entry in fs::read_dir(corpus("pgoutput")).unwrap() {
-        pgoutput(&fs::read(entry.unwrap().path()).unwrap());
-        files += 1;
+fn every_input_is_taken_or_refused() {
+    for target in TARGETS {
+        let mut files = 0;
+        for entry in fs::read_dir(corpus(target.name)).unwrap() {
+            (target.check)(&fs::read(entry.unwrap().path()).unwrap());
+            files += 1;
+        }
+        let made = (target.made)().len();
+        assert!(files >= made, "only {files} files in the corpus of {}", target.name);
     }
-    assert!(files >= pgoutput_corpus().len(), "only {files} files in the corpus");
 }
 
 #[test]
-fn hand_made_inputs_are_what_the_encoder_writes() {
-    let update = std::env::var_os("UPDATE_CORPUS").is_some();
-    for (name, input) in pgoutput_corpus() {
-        let path = corpus("pgoutput").join(name);
-        if update {
-            fs::write(&path, &input).unwrap();
+fn every_check_has_a_fuzz_target_and_the_three_inputs_that_each_must_have() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    for target in TARGETS {
+        let name = target.name;
+        assert!(root.join(format!("fuzz_targets/{name}.rs")).exists(), "{name} is not fuzzed");
+        let made = (target.made)();
+        for wanted in ["empty", "cut-short", "largest"] {
+            assert!(made.iter().any(|(made, _)| *made == wanted), "{name} has no {wanted}");
         }
-        let hint = "UPDATE_CORPUS=1 writes it again";
-        assert!(fs::read(&path).is_ok_and(|file| file == input), "{name} differs; {hint}");
+    }
+    let targets = fs::read_dir(root.join("fuzz_targets")).unwrap().count();
+    assert_eq!(targets, TARGETS.len(), "a fuzz target without a check");
+}
+
+#[test]
+fn hand_made_inputs_are_what_is_in_the_corpus() {
+    let update = std::env::var_os("UPDATE_CORPUS").is_some();
+    for target in TARGETS {
+        for (name, input) in (target.made)() {
+            let path = corpus(target.name).join(name);
+            if update {
+                fs::write(&path, &input).unwrap();
+            }
+            let hint = "UPDATE_CORPUS=1 writes it again";
+            let same = fs::read(&path).is_ok_and(|file| file == input);
+            assert!(same, "{name} of {} differs; {hint}", target.name);
+        }
     }
 }
 
@@ -43,13 +64,49 @@ fn what_real_servers_sent_is_read_to_its_end() {
 
 #[test]
 fn hand_made_inputs_reach_what_they_are_named_after() {
-    for (name, input) in pgoutput_corpus() {
-        let events = pgoutput(&input);
-        match name {
-            "insert" | "stream-abort-savepoint" | "keepalive" => assert_eq!(events, 2, "{name}"),
-            "stream-commit" | "keepalive-inside-a-transaction" => assert_eq!(events, 4, "{name}"),
-            "stream-abort" | "stream-too-large" | "cut-short" => assert_eq!(events, 0, "{name}"),
-            _ => (),
+    let reached = [
+        ("pgoutput", "insert", 2),
+        ("pgoutput", "stream-abort-savepoint", 2),
+        ("pgoutput", "keepalive", 2),
+        ("pgoutput", "stream-commit", 4),
+        ("pgoutput", "keepalive-inside-a-transaction", 4),
+        ("pgoutput", "stream-abort", 0),
+        ("pgoutput", "stream-too-large", 0),
+        ("pgoutput", "cut-short", 0),
+        ("conninfo", "url", 1),
+        ("conninfo", "url-hosts", 3),
+        ("conninfo", "keyword", 2),
+        ("conninfo", "largest", 200),
+        ("duration", "all-units", 1),
+        ("name", "quoted", 3),
+        ("position", "usual", 1),
+        ("position", "sortable-hlc", 1),
+        ("size", "binary", 1),
+        // Login, two questions, the start, and frames.
+        ("server", "stream", 6),
+        ("server", "largest", 6),
+        ("server", "stream-refused", 5),
+        ("server", "cut-short", 1),
+        ("server", "login-md5", 1),
+        // Login and the answers to twice four calls.
+        ("server", "pipeline", 9),
+        ("server", "pipeline-refused", 2),
+        ("values", "usual", 2),
+        ("values", "odd", 2),
+        ("values", "binary", 1),
+        ("values", "too-large-number", 1),
+        ("world", "trickle", 60),
+    ];
+    for (target, name, count) in reached {
+        let input = fs::read(corpus(target).join(name)).unwrap();
+        assert_eq!(check(target, &input), count, "{name} of {target}");
+    }
+    for target in TARGETS {
+        for (name, input) in (target.made)() {
+            let refused = name == "empty" || name.starts_with("refused") && target.name != "server";
+            if refused && target.name != "pgoutput" {
+                assert_eq!((target.check)(&input), 0, "{name} of {}", target.name);
+            }
         }
     }
 }

@@ -44,9 +44,14 @@ impl Position {
         }
     }
 
-    /// Reads what [`to_sortable`](Self::to_sortable) wrote.
+    /// Reads what [`to_sortable`](Self::to_sortable) wrote, and nothing else: another text for the same
+    /// position would sort elsewhere.
     #[must_use]
     pub fn from_sortable(text: &str) -> Option<Self> {
+        Self::parse_sortable(text).filter(|position| position.to_sortable() == text)
+    }
+
+    fn parse_sortable(text: &str) -> Option<Self> {
         if let Some((nanos, logical)) = text.split_once('.') {
             let (nanos, logical) = (nanos.parse().ok()?, logical.parse().ok()?);
             return Some(Self::Hlc(Hlc { nanos, logical }));
@@ -144,9 +149,13 @@ impl FromStr for Lsn {
     /// Parses `XXX/XXX`, two hexadecimal halves of 32 bits, as PostgreSQL prints `pg_lsn`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = || ParseLsnError { text: text.to_owned() };
+        let half = |half: &str| {
+            // The parser of numbers would take a sign.
+            let digits = half.bytes().all(|byte| byte.is_ascii_hexdigit());
+            u32::from_str_radix(half, 16).ok().filter(|_| digits).ok_or_else(error)
+        };
         let (high, low) = text.split_once('/').ok_or_else(error)?;
-        let high = u32::from_str_radix(high, 16).map_err(|_| error())?;
-        let low = u32::from_str_radix(low, 16).map_err(|_| error())?;
+        let (high, low) = (half(high)?, half(low)?);
         Ok(Self((u64::from(high) << 32) | u64::from(low)))
     }
 }
@@ -180,8 +189,15 @@ mod tests {
 
     #[test]
     fn nonsense_is_not_an_lsn() {
-        for text in ["", "/", "0/", "/0", "0/0/0", "G/0", "0/100000000"] {
+        for text in ["", "/", "0/", "/0", "0/0/0", "G/0", "0/100000000", "+0/+1"] {
             assert!(text.parse::<Lsn>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_position_has_one_sortable_text() {
+        for text in ["", "10", "+00000000000000F", "000000000000000f", "1.1", "-1.0"] {
+            assert_eq!(Position::from_sortable(text), None, "{text}");
         }
     }
 }
