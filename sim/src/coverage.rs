@@ -2,6 +2,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::fault::Kind;
+
 /// A state worth reaching.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Seen {
@@ -63,6 +65,66 @@ pub enum Seen {
     StagedAgain,
 }
 
+impl Seen {
+    /// What worlds with this kind of source must reach, if there are enough of them.
+    #[must_use]
+    pub const fn all_of(kind: Kind) -> &'static [Self] {
+        match kind {
+            Kind::Ordered => &Self::ORDERED,
+            Kind::Changefeed => &Self::CHANGEFEED,
+        }
+    }
+
+    const ORDERED: [Self; 23] = [
+        Self::TwoBatches,
+        Self::OutOfOrder,
+        Self::GroupCommit,
+        Self::BatchWaits,
+        Self::Pause,
+        Self::IdleSaved,
+        Self::RetryAtCrash,
+        Self::PiecesAtCrash,
+        Self::PiecesCommitted,
+        Self::LateRefused,
+        Self::Fenced,
+        Self::SourceOrder,
+        Self::RowWise,
+        Self::Halved,
+        Self::DeadLetter,
+        Self::HandOver,
+        Self::Moved,
+        Self::ResentSkipped,
+        Self::AppliedSkipped,
+        Self::RepeatRecognised,
+        Self::DuplicateRefused,
+        Self::RetriesExhausted,
+        Self::PieceLost,
+    ];
+
+    const CHANGEFEED: [Self; 20] = [
+        Self::TwoBatches,
+        Self::OutOfOrder,
+        Self::GroupCommit,
+        Self::BatchWaits,
+        Self::Pause,
+        Self::IdleSaved,
+        Self::RetryAtCrash,
+        Self::LateRefused,
+        Self::Fenced,
+        Self::SourceOrder,
+        Self::RowWise,
+        Self::DeadLetter,
+        Self::HandOver,
+        Self::AppliedSkipped,
+        Self::RepeatRecognised,
+        Self::PromiseWaits,
+        Self::StagingLost,
+        Self::Paged,
+        Self::OlderPromise,
+        Self::StagedAgain,
+    ];
+}
+
 /// How often each state was reached.
 #[derive(Clone, Debug, Default)]
 pub struct Coverage {
@@ -93,6 +155,14 @@ impl Coverage {
     #[must_use]
     pub fn count(&self, seen: Seen) -> u64 {
         self.counts.get(&seen).copied().unwrap_or_default()
+    }
+}
+
+impl Coverage {
+    /// What was never reached, although worlds with this kind of source should.
+    #[must_use]
+    pub fn missed(&self, kind: Kind) -> Vec<Seen> {
+        Seen::all_of(kind).iter().copied().filter(|seen| self.count(*seen) == 0).collect()
     }
 }
 

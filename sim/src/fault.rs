@@ -19,6 +19,53 @@ pub enum Kind {
     Changefeed,
 }
 
+impl Kind {
+    /// What it is called on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ordered => "ordered",
+            Self::Changefeed => "changefeed",
+        }
+    }
+}
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FaultKind {
+    /// See [`Faults::transient`].
+    Transient,
+    /// See [`Faults::unknown`].
+    Unknown,
+    /// See [`Faults::refusals`].
+    Refusals,
+    /// See [`Faults::crash`].
+    Crash,
+    /// See [`Faults::usurp`].
+    Usurp,
+    /// See [`Faults::rewind`].
+    Rewind,
+}
+
+impl FaultKind {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Transient, Self::Unknown, Self::Refusals, Self::Crash, Self::Usurp, Self::Rewind];
+
+    /// What it is called on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Unknown => "unknown",
+            Self::Refusals => "refusals",
+            Self::Crash => "crash",
+            Self::Usurp => "usurp",
+            Self::Rewind => "rewind",
+        }
+    }
+}
+
 /// Everything that is drawn once for a world.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -59,8 +106,17 @@ impl Setup {
     /// Draws a world.
     #[must_use]
     pub fn draw(kind: Kind, seed: u64) -> Self {
+        Self::draw_with(kind, seed, None)
+    }
+
+    /// Draws a world in which exactly the faults of `only` exist, if it is given.
+    #[must_use]
+    pub fn draw_with(kind: Kind, seed: u64, only: Option<&[FaultKind]>) -> Self {
         let mut random = Random::new(seed);
-        let faults = Faults::draw(&mut random);
+        let mut faults = Faults::draw(&mut random);
+        if let Some(only) = only {
+            faults.keep(only);
+        }
         let config = config(&mut random);
         let limits = random.chance(15);
         // Whether some changes may become dead letters.
@@ -90,6 +146,26 @@ impl Faults {
     /// None at all.
     pub const NONE: Self =
         Self { transient: 0, unknown: 0, refusals: 0, crash: 0, usurp: 0, rewind: 0 };
+
+    /// How often one kind comes.
+    pub const fn weight(&mut self, kind: FaultKind) -> &mut u32 {
+        match kind {
+            FaultKind::Transient => &mut self.transient,
+            FaultKind::Unknown => &mut self.unknown,
+            FaultKind::Refusals => &mut self.refusals,
+            FaultKind::Crash => &mut self.crash,
+            FaultKind::Usurp => &mut self.usurp,
+            FaultKind::Rewind => &mut self.rewind,
+        }
+    }
+
+    /// Takes the others away, and makes sure that these exist.
+    fn keep(&mut self, only: &[FaultKind]) {
+        for kind in FaultKind::ALL {
+            let weight = self.weight(kind);
+            *weight = if only.contains(&kind) { (*weight).max(1) } else { 0 };
+        }
+    }
 
     fn draw(random: &mut Random) -> Self {
         let mut often = |percent: u8, max: usize| {

@@ -1,88 +1,229 @@
-//! Runs one world from a seed: `sim SEED`, or `sim SEED ordered WORD…` for a story a test has found.
-//! Prints everything that happens and how it ended. Exit code 10: a promise was broken. 11: nothing moved
-//! any more.
+//! The simulator's command line: one seed, a sweep over many, or a check that it still bites.
 //!
-//! `sim mutants [NAME…]` plants faults and expects the model test to notice. Exit code 1: it did not.
+//! Exit codes: 10 a promise was broken, 11 nothing moved any more, 12 one seed led to two different
+//! stories, 2 wrong arguments, 1 everything else.
 use std::error::Error;
-use std::io::{self, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::fs;
+use std::io::{self, Write as _};
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use sim::action::Action;
-use sim::fault::{Kind, Setup};
+use clap::builder::PossibleValue;
+use clap::{Parser, Subcommand, ValueEnum};
+use sim::fault::{FaultKind, Kind};
 use sim::mutants;
-use sim::random::Random;
-use sim::world::World;
+use sim::play::{Outcome, Script};
+use sim::sweep::sweep;
 
 const BROKEN: u8 = 10;
 const NOT_LIVE: u8 = 11;
-const USAGE: u8 = 2;
+const NOT_DETERMINISTIC: u8 = 12;
 const FAILED: u8 = 1;
 
+/// How many of the last lines of a story are printed when it fails.
+const LINES_MAX: usize = 60;
+
+/// Simulated worlds over the shipped machine.
+#[derive(Debug, Parser)]
+#[command(name = "sim", args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    seed: SeedArguments,
+}
+
+/// One seed.
+#[derive(Debug, clap::Args)]
+struct SeedArguments {
+    /// Everything that happens follows from this number.
+    #[arg(value_name = "SEED")]
+    seed: Option<u64>,
+    /// The world to play; without it one of each kind.
+    #[arg(long, requires = "seed")]
+    scenario: Option<Scenario>,
+    /// The only faults that exist, separated by commas; without it those that the seed draws.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "seed")]
+    faults: Option<Vec<FaultName>>,
+    /// The numbers that the actions are drawn from; without it those that the seed draws.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "scenario")]
+    words: Option<Vec<u64>>,
+    /// Write all that happens to this file, instead of its last lines to the output.
+    #[arg(long, value_name = "FILE", requires = "seed")]
+    trace: Option<PathBuf>,
+    /// Leave actions out while it still fails.
+    #[arg(long, requires = "seed")]
+    shrink: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Play as many seeds as fit on all cores, and say what they reached.
+    Sweep {
+        /// For how long.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// The first seed; the others follow.
+        #[arg(long, default_value_t = 1)]
+        first: u64,
+        /// Threads; without it as many as there are cores.
+        #[arg(long)]
+        threads: Option<NonZero<usize>>,
+    },
+    /// Plant faults and expect the model test to notice.
+    Mutants {
+        /// Which; without it all.
+        names: Vec<String>,
+    },
+}
+
+/// A world that can be played.
+#[derive(Clone, Copy, Debug)]
+struct Scenario(Kind);
+
+impl ValueEnum for Scenario {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self(Kind::Ordered), Self(Kind::Changefeed)]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.0.name()))
+    }
+}
+
+/// A kind of fault, by its name.
+#[derive(Clone, Copy, Debug)]
+struct FaultName(FaultKind);
+
+impl ValueEnum for FaultName {
+    fn value_variants<'a>() -> &'a [Self] {
+        const NAMES: [FaultName; FaultKind::ALL.len()] = {
+            let mut names = [FaultName(FaultKind::Crash); FaultKind::ALL.len()];
+            let mut index = 0;
+            while index < names.len() {
+                names[index] = FaultName(FaultKind::ALL[index]);
+                index += 1;
+            }
+            names
+        };
+        &NAMES
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.0.name()))
+    }
+}
+
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let outcome = match words.as_slice() {
-        ["mutants", names @ ..] => plant(names),
-        [seed, rest @ ..] => match (seed.parse(), rest) {
-            (Ok(seed), []) => run(Kind::Ordered, seed, &[]).and_then(|code| {
-                if code == 0 { run(Kind::Changefeed, seed, &[]) } else { Ok(code) }
-            }),
-            (Ok(seed), ["ordered", words @ ..]) => run(Kind::Ordered, seed, words),
-            (Ok(seed), ["changefeed", words @ ..]) => run(Kind::Changefeed, seed, words),
-            (Ok(_) | Err(_), _) => usage(),
-        },
-        [] => usage(),
+    let Arguments { command, seed } = Arguments::parse();
+    let outcome = match command {
+        Some(Command::Sweep { seconds, first, threads }) => run_sweep(seconds, first, threads),
+        Some(Command::Mutants { names }) => plant(&names),
+        None => play_seed(&seed),
     };
-    ExitCode::from(outcome.unwrap_or(FAILED))
-}
-
-fn usage() -> io::Result<u8> {
-    let text = "usage: sim SEED [ordered|changefeed [WORD…]]\n       sim mutants [NAME…]";
-    writeln!(io::stderr(), "{text}")?;
-    Ok(USAGE)
-}
-
-fn plant(names: &[&str]) -> io::Result<u8> {
-    let Some(workspace) = Path::new(env!("CARGO_MANIFEST_DIR")).parent() else { return usage() };
-    match mutants::run(workspace, names) {
-        Ok(0) => Ok(0),
-        Ok(_) => Ok(FAILED),
+    match outcome {
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
-            let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
-            writeln!(io::stderr(), "{error}{source}")?;
-            Ok(FAILED)
+            // Where the error output is closed, too, the exit code is all that can be said.
+            writeln!(io::stderr(), "{error}").ok();
+            ExitCode::from(FAILED)
         }
     }
 }
 
-/// Runs one world. Without words they are drawn from the seed, too.
-fn run(kind: Kind, seed: u64, words: &[&str]) -> io::Result<u8> {
-    let setup = Setup::draw(kind, seed);
-    let mut random = Random::new(seed);
-    let drawn = (0..250).map(|_| random.word());
-    let given = words.iter().filter_map(|word| word.parse::<u64>().ok());
-    let actions: Vec<Action> =
-        if words.is_empty() { drawn.collect::<Vec<_>>() } else { given.collect() }
-            .into_iter()
-            .map(|word| Action::draw(&setup, word))
-            .collect();
-    writeln!(io::stdout(), "# seed {seed}: {setup:#?}")?;
-    let mut world = World::new(setup);
-    world.keep_trace();
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        actions.iter().for_each(|action| world.act(action));
-        world.settle()
-    }));
-    for line in world.take_trace() {
-        writeln!(io::stdout(), "{line}")?;
-    }
-    let (text, code) = match outcome {
-        Ok(Ok(())) => ("everything arrived".to_owned(), 0),
-        Ok(Err(error)) => (error.to_string(), NOT_LIVE),
-        Err(_) => ("a promise was broken; see above".to_owned(), BROKEN),
+fn play_seed(arguments: &SeedArguments) -> io::Result<u8> {
+    let seed = arguments.seed.unwrap_or_default();
+    let kinds = match arguments.scenario {
+        Some(Scenario(kind)) => vec![kind],
+        None => vec![Kind::Ordered, Kind::Changefeed],
     };
-    writeln!(io::stdout(), "# {kind:?} seed {seed}: {text}\n{}", world.coverage())?;
+    let mut lines = Vec::new();
+    let mut code = 0;
+    for kind in kinds {
+        let mut script = Script::draw(kind, seed);
+        let faults = arguments.faults.as_ref();
+        script.faults = faults.map(|faults| faults.iter().map(|FaultName(kind)| *kind).collect());
+        if let Some(words) = &arguments.words {
+            script.words.clone_from(words);
+        }
+        if arguments.shrink {
+            script = script.shrink();
+        }
+        let (trace, ended) = play(&script, arguments.trace.is_none())?;
+        lines.extend(trace);
+        code = ended;
+        if code != 0 {
+            break;
+        }
+    }
+    if let Some(file) = &arguments.trace {
+        lines.push(String::new());
+        fs::write(file, lines.join("\n"))?;
+    }
     Ok(code)
+}
+
+/// Plays a script twice and says how it ended. Returns all that happened, and the exit code.
+fn play(script: &Script, with_lines: bool) -> io::Result<(Vec<String>, u8)> {
+    let (first, second) = (script.play(true), script.play(true));
+    let (kind, seed, mut out) = (script.kind.name(), script.seed, io::stdout());
+    let (text, code) = match &first.outcome {
+        _ if first.trace != second.trace || first.outcome != second.outcome => {
+            ("not deterministic: played twice, it is two stories".to_owned(), NOT_DETERMINISTIC)
+        }
+        Outcome::Arrived => ("everything arrived".to_owned(), 0),
+        Outcome::NotLive(what) => (what.clone(), NOT_LIVE),
+        Outcome::Broken(promise) => (format!("a promise was broken: {promise}"), BROKEN),
+    };
+    writeln!(out, "# {kind} seed {seed}: {:#?}", script.setup())?;
+    if with_lines {
+        let skipped = if code == 0 { 0 } else { first.trace.len().saturating_sub(LINES_MAX) };
+        if 0 < skipped {
+            writeln!(out, "# {skipped} lines before; see --trace")?;
+        }
+        for line in first.trace.iter().skip(skipped) {
+            writeln!(out, "{line}")?;
+        }
+    }
+    let steps = script.words.len();
+    writeln!(out, "{}# {kind} seed {seed}, {steps} actions: {text}", first.coverage)?;
+    writeln!(out, "# {}", script.command())?;
+    Ok((first.trace, code))
+}
+
+fn run_sweep(seconds: u64, first: u64, threads: Option<NonZero<usize>>) -> io::Result<u8> {
+    let threads = threads.map_or_else(std::thread::available_parallelism, Ok)?.get();
+    let report = sweep(first, Duration::from_secs(seconds), threads);
+    let mut out = io::stdout();
+    writeln!(out, "{report}")?;
+    if let Some((script, outcome)) = &report.failed {
+        let (text, code) = match outcome {
+            Outcome::NotLive(what) => (what, NOT_LIVE),
+            Outcome::Broken(promise) => (promise, BROKEN),
+            Outcome::Arrived => unreachable!("that is no failure"),
+        };
+        writeln!(out, "seed {} failed: {text}\n{} --shrink", script.seed, script.command())?;
+        return Ok(code);
+    }
+    for (kind, seen) in report.missed() {
+        writeln!(out, "never reached with a source that is {}: {seen:?}", kind.name())?;
+    }
+    Ok(if report.missed().is_empty() { 0 } else { FAILED })
+}
+
+fn plant(names: &[String]) -> io::Result<u8> {
+    let Some(workspace) = Path::new(env!("CARGO_MANIFEST_DIR")).parent() else {
+        return Err(io::Error::other("the sources are not in a workspace"));
+    };
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    match mutants::run(workspace, &names) {
+        Ok(0) => Ok(0),
+        Ok(_) => Ok(FAILED),
+        Err(error) => {
+            let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+            Err(io::Error::other(format!("{error}{source}")))
+        }
+    }
 }

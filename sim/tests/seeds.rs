@@ -15,9 +15,43 @@ fn a_seed_ends_well_and_repeats() {
 
 #[test]
 fn nonsense_is_refused() {
-    for arguments in [&[][..], &["x"], &["1", "sideways"]] {
+    let nonsense = [
+        &[][..],
+        &["x"],
+        &["1", "sideways"],
+        &["1", "--scenario", "sideways"],
+        &["1", "--faults", "rain"],
+        &["1", "--words", "1"],
+        &["sweep", "1"],
+        &["--shrink"],
+    ];
+    for arguments in nonsense {
         assert_eq!(sim(arguments).status.code(), Some(2), "{arguments:?}");
     }
+}
+
+#[test]
+fn a_story_can_be_given_in_full_and_written_to_a_file() {
+    let file = std::env::temp_dir().join(format!("sim-trace-{}", std::process::id()));
+    let path = file.to_str().expect("a plain path");
+    let story = ["7", "--scenario", "ordered", "--faults", "crash,usurp", "--words", "5,6,7"];
+    let output = sim(&[&story[..], &["--trace", path, "--shrink"]].concat());
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("3 actions: everything arrived"), "{text}");
+    assert!(text.contains(&format!("-- {}", story.join(" "))), "{text}");
+    let trace = std::fs::read_to_string(&file).expect("the trace is written");
+    std::fs::remove_file(&file).expect("the trace is there");
+    assert!(trace.starts_with("# "), "{trace}");
+}
+
+#[test]
+fn a_sweep_that_is_too_short_says_what_it_did_not_reach() {
+    let output = sim(&["sweep", "--seconds", "0"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("never reached"), "{text}");
+    assert!(text.contains("worlds/s"), "{text}");
 }
 
 fn sim(arguments: &[&str]) -> Output {
