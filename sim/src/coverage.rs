@@ -41,6 +41,10 @@ pub enum Seen {
     HandOver,
     /// A row was given another key without its unchanged columns.
     Moved,
+    /// A transaction had a thousand rows or more.
+    Large,
+    /// A batch held rows of one table that the source laid out in two ways.
+    Altered,
     /// A transaction came again that the checkpoint covers.
     ResentSkipped,
     /// A transaction came again that the target has although no checkpoint covers it.
@@ -75,7 +79,7 @@ impl Seen {
         }
     }
 
-    const ORDERED: [Self; 23] = [
+    const ORDERED: [Self; 25] = [
         Self::TwoBatches,
         Self::OutOfOrder,
         Self::GroupCommit,
@@ -93,6 +97,8 @@ impl Seen {
         Self::DeadLetter,
         Self::HandOver,
         Self::Moved,
+        Self::Large,
+        Self::Altered,
         Self::ResentSkipped,
         Self::AppliedSkipped,
         Self::RepeatRecognised,
@@ -101,7 +107,7 @@ impl Seen {
         Self::PieceLost,
     ];
 
-    const CHANGEFEED: [Self; 20] = [
+    const CHANGEFEED: [Self; 21] = [
         Self::TwoBatches,
         Self::OutOfOrder,
         Self::GroupCommit,
@@ -115,6 +121,7 @@ impl Seen {
         Self::RowWise,
         Self::DeadLetter,
         Self::HandOver,
+        Self::Altered,
         Self::AppliedSkipped,
         Self::RepeatRecognised,
         Self::PromiseWaits,

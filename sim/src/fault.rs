@@ -7,7 +7,7 @@ use std::time::Duration;
 use replicator_core::{Config, OnReject, Retry};
 
 use crate::random::Random;
-use crate::schema::GROUPS;
+use crate::schema::{BULK, GROUPS};
 use crate::story::Story;
 
 /// Which kind of source.
@@ -77,6 +77,10 @@ pub struct Setup {
     pub tables: Vec<&'static str>,
     /// What transactions do.
     pub stories: Vec<Story>,
+    /// Whether the source's tables are altered now and then, so that rows come laid out in another way.
+    pub alters: bool,
+    /// Whether every run is played again in the end. It takes half of the time.
+    pub replays: bool,
     /// Whether some transactions come in pieces.
     pub pieces: bool,
     /// Whether the target refuses some values for good.
@@ -136,9 +140,15 @@ impl Setup {
         }
         tables.sort_unstable();
         tables.dedup();
-        let stories = Story::draw(kind, lasting, &mut random);
+        let mut stories = Story::draw(kind, lasting, &mut random);
         let pieces = kind == Kind::Ordered && random.chance(25);
-        Self { kind, config, tables, stories, pieces, limits, faults }
+        let (alters, replays) = (random.chance(30), random.chance(25));
+        // One of them takes as long as a hundred other worlds.
+        if random.below(200) == 0 {
+            tables.push(BULK);
+            stories.push(Story::Flood);
+        }
+        Self { kind, config, tables, stories, alters, replays, pieces, limits, faults }
     }
 }
 

@@ -6,12 +6,14 @@ use std::error::Error;
 use std::fs;
 use std::io::{self, Write as _};
 use std::num::NonZero;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::builder::PossibleValue;
 use clap::{Parser, Subcommand, ValueEnum};
+use sim::exhaustive::{Bounds, Found, worlds};
 use sim::fault::{FaultKind, Kind};
 use sim::mutants;
 use sim::play::{Outcome, Script};
@@ -72,6 +74,18 @@ enum Command {
         #[arg(long)]
         threads: Option<NonZero<usize>>,
     },
+    /// Play every story of some tiny worlds, with more faults than the tests have time for.
+    Exhaustive {
+        /// How many transactions the source commits.
+        #[arg(long, default_value_t = 3)]
+        transactions: usize,
+        /// How many effects of dead runs may arrive late.
+        #[arg(long, default_value_t = 1)]
+        late: usize,
+        /// How often the process may die.
+        #[arg(long, default_value_t = 1)]
+        crashes: usize,
+    },
     /// Plant faults and expect the model test to notice.
     Mutants {
         /// Which; without it all.
@@ -120,6 +134,9 @@ fn main() -> ExitCode {
     let Arguments { command, seed } = Arguments::parse();
     let outcome = match command {
         Some(Command::Sweep { seconds, first, threads }) => run_sweep(seconds, first, threads),
+        Some(Command::Exhaustive { transactions, late, crashes }) => {
+            search(Bounds { transactions, crashes, late })
+        }
         Some(Command::Mutants { names }) => plant(&names),
         None => play_seed(&seed),
     };
@@ -211,6 +228,20 @@ fn run_sweep(seconds: u64, first: u64, threads: Option<NonZero<usize>>) -> io::R
         writeln!(out, "never reached with a source that is {}: {seen:?}", kind.name())?;
     }
     Ok(if report.missed().is_empty() { 0 } else { FAILED })
+}
+
+fn search(bounds: Bounds) -> io::Result<u8> {
+    let mut out = io::stdout();
+    for world in worlds() {
+        let (kind, name) = (world.kind.name(), world.name);
+        match catch_unwind(AssertUnwindSafe(|| world.search(bounds))) {
+            Ok(Found { stories, longest, coverage: _ }) => {
+                writeln!(out, "{stories:>9} stories of up to {longest} actions: {kind}, {name}")?;
+            }
+            Err(_) => return Ok(BROKEN),
+        }
+    }
+    Ok(0)
 }
 
 fn plant(names: &[String]) -> io::Result<u8> {

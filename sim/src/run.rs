@@ -3,6 +3,7 @@ use replicator_core::model::time::MonoTime;
 use replicator_core::{Config, Demand, Durable, Effect, Effects, Event, Machine, Status, Stop};
 use std::sync::Arc;
 
+use crate::fault::Setup;
 use crate::schema::schema;
 use crate::store::Fence;
 
@@ -19,15 +20,18 @@ pub struct Run {
     config: Config,
     began: MonoTime,
     machine: Machine,
-    steps: Vec<(MonoTime, Event, Answer)>,
+    // Everything that happened, if it is to be played again.
+    steps: Option<Vec<(MonoTime, Event, Answer)>>,
 }
 
 impl Run {
     /// Resumes a machine.
     #[must_use]
-    pub fn begin(config: Config, fence: Fence, durable: Durable, now: MonoTime) -> Self {
+    pub fn begin(setup: &Setup, fence: Fence, durable: Durable, now: MonoTime) -> Self {
+        let config = setup.config;
         let machine = resume(config, &durable, now);
-        Self { fence, durable, config, began: now, machine, steps: Vec::new() }
+        let steps = setup.replays.then(Vec::new);
+        Self { fence, durable, config, began: now, machine, steps }
     }
 
     /// Tells the machine something.
@@ -36,8 +40,9 @@ impl Run {
     ///
     /// The run is over.
     pub fn step(&mut self, now: MonoTime, event: Event) -> Answer {
+        let Some(steps) = &mut self.steps else { return step(&mut self.machine, now, event) };
         let answer = step(&mut self.machine, now, event.clone());
-        self.steps.push((now, event, answer.clone()));
+        steps.push((now, event, answer.clone()));
         answer
     }
 
@@ -61,8 +66,9 @@ impl Run {
 
     /// I9: the same events produce the same effects.
     pub fn i9_it_can_be_played_again(&self) {
+        let Some(steps) = &self.steps else { return };
         let mut machine = resume(self.config, &self.durable, self.began);
-        for (now, event, answer) in &self.steps {
+        for (now, event, answer) in steps {
             let again = step(&mut machine, *now, event.clone());
             assert!(again == *answer, "I9: {event} led to {answer:?} and then to {again:?}");
         }

@@ -31,13 +31,20 @@ pub const GROUPS: [&[&str]; 9] = [
     &["pair"],
 ];
 
+/// The table of transactions with many rows.
+pub const BULK: &str = "bulk";
+
 /// The one catalog of all worlds, and how the source lays out its rows.
 #[derive(Debug)]
 pub struct Schema {
     /// The target's tables.
     pub catalog: Arc<Catalog>,
-    layouts: Vec<Arc<Layout>>,
+    // One for each table and each way in which the source lays its rows out.
+    layouts: Vec<[Arc<Layout>; LAYOUTS]>,
 }
+
+/// In how many ways the source lays the rows of a table out, one after the other.
+pub const LAYOUTS: usize = 3;
 
 static SCHEMA: LazyLock<Schema> = LazyLock::new(Schema::build);
 
@@ -71,6 +78,8 @@ impl Schema {
             loose(table("odd", &["id", "a?"])),
             // A key of two columns, in the other order, and a unique index of two.
             key(unique(table("pair", &["x", "y", "n?"]), &[2, 0]), &[1, 0]),
+            // Many rows.
+            table(BULK, &["id", "a?"]),
         ];
         let foreign_keys = [
             fk("child", 1, "parent", 0),
@@ -85,7 +94,8 @@ impl Schema {
             NamedForeignKey { deferrable: true, ..fk("late", 1, "parent", 0) },
         ];
         let catalog = Catalog::new(tables, &foreign_keys);
-        let layouts = catalog.tables().map(|(id, table)| layout(id, table)).collect();
+        let layouts = |(id, table)| std::array::from_fn(|number| layout(id, table, number));
+        let layouts = catalog.tables().map(layouts).collect();
         Self { catalog: Arc::new(catalog), layouts }
     }
 
@@ -101,10 +111,11 @@ impl Schema {
         &self.catalog.table(id).name.table
     }
 
-    /// A row as the source sends it. `cells` has one for each target column.
+    /// A row as the source sends it, laid out in one of [`LAYOUTS`] ways. `cells` has one for each target
+    /// column.
     #[must_use]
-    pub fn row(&self, id: TableId, cells: &[Sent]) -> Row {
-        let layout = &self.layouts[index(id)];
+    pub fn row(&self, id: TableId, number: usize, cells: &[Sent]) -> Row {
+        let layout = &self.layouts[index(id)][number];
         let mut row = RowBuilder::new();
         for column in &layout.columns {
             match column.map(|column| cells[usize::from(column)]) {
@@ -136,12 +147,15 @@ pub fn index(id: TableId) -> usize {
     usize::try_from(id.0).expect("table numbers are small")
 }
 
-/// The source's columns come in another order than the target's, and it has one more.
-fn layout(id: TableId, table: &Table) -> Arc<Layout> {
+/// The source's columns come in another order than the target's, and it has one more, or later two.
+fn layout(id: TableId, table: &Table, number: usize) -> Arc<Layout> {
     let count = u16::try_from(table.columns.len()).expect("few columns");
     let mut columns: Vec<Option<u16>> = (0..count).map(Some).collect();
-    columns.rotate_left(index(id) % table.columns.len());
+    columns.rotate_left((index(id) + number) % table.columns.len());
     columns.insert(1, None);
+    if number == 1 {
+        columns.push(None);
+    }
     Arc::new(Layout { table: id, columns })
 }
 

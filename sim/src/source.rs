@@ -110,6 +110,12 @@ impl Source {
         self.outbox.iter().all(VecDeque::is_empty) && self.unanswered.is_empty()
     }
 
+    /// Whether a partition has something to send.
+    #[must_use]
+    pub fn speaks(&self, partition: usize) -> bool {
+        !self.outbox[partition].is_empty()
+    }
+
     /// Takes the next message of a partition.
     pub fn next(&mut self, partition: usize) -> Option<(RequestId, Message)> {
         let message = self.outbox[partition].pop_front()?;

@@ -5,7 +5,12 @@ use replicator_core::model::mutation::TableId;
 use crate::database::{Database, Refusal};
 use crate::fault::{Kind, Setup};
 use crate::random::Random;
-use crate::schema::{Tuple, Value, schema};
+use crate::schema::{BULK, Tuple, Value, schema};
+
+/// Most rows of one statement.
+const FLOOD_ROWS_MAX: usize = 5_000;
+/// With more rows than this the next flood deletes them.
+const FLOOD_KEPT_MAX: usize = 6_000;
 
 /// What a few statements of a transaction are about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +41,8 @@ pub enum Story {
     Early,
     /// All rows of a table go.
     Truncate,
+    /// Up to thousands of rows come with one statement, or go.
+    Flood,
 }
 
 const EVERYWHERE: [Story; 6] =
@@ -124,11 +131,27 @@ impl Writer<'_> {
                 let table = self.any_table();
                 self.run(Statement::Truncate(table), &mut done)?;
             }
+            Story::Flood => self.flood(&mut done)?,
         }
         Ok(done)
     }
 
-    fn run(&mut self, statement: Statement, done: &mut Vec<Done>) -> Result<(), Refusal> {
+    /// The statement, with rows that are the newest.
+    pub(crate) fn stamped(&mut self, statement: &Statement) -> Statement {
+        let mut statement = statement.clone();
+        match &mut statement {
+            Statement::Insert(_, rows) => rows.iter_mut().for_each(|row| self.stamp(row)),
+            Statement::Replace { row, .. } => self.stamp(row),
+            Statement::Delete(..) | Statement::Truncate(_) => (),
+        }
+        statement
+    }
+
+    pub(crate) fn run(
+        &mut self,
+        statement: Statement,
+        done: &mut Vec<Done>,
+    ) -> Result<(), Refusal> {
         let database = &mut self.database;
         let find = |table, key: &Tuple| database.rows(table).get(key).cloned();
         let had = match &statement {
@@ -398,6 +421,30 @@ impl Writer<'_> {
         let mut keys = vec![above.clone()];
         keys.extend(all.filter(|(key, row)| below(key, row)).map(|(key, _)| key.clone()));
         self.run(Statement::Delete(tree, keys), done)
+    }
+
+    fn flood(&mut self, done: &mut Vec<Done>) -> Result<(), Refusal> {
+        let bulk = self.table_in_use(BULK)?;
+        let keys: Vec<Tuple> = self.database.rows(bulk).keys().cloned().collect();
+        if FLOOD_KEPT_MAX < keys.len() || !keys.is_empty() && self.random.chance(30) {
+            return self.run(Statement::Delete(bulk, keys), done);
+        }
+        // Checking that a changefeed's transaction is whole takes the square of its rows.
+        let most = match self.setup.kind {
+            Kind::Ordered => self.random.pick(&[10, 100, 1_000, FLOOD_ROWS_MAX]),
+            Kind::Changefeed => self.random.pick(&[10, 100, 1_000]),
+        };
+        let last = keys.last().and_then(|key| key[0]).unwrap_or(-1);
+        // Only the first may be one that the target refuses: each of those costs a search for it.
+        let first = self.new_row(bulk);
+        let plain = first.iter().map(|value| value.map(i64::abs)).collect::<Tuple>();
+        let count = self.random.within(1, most);
+        let mut rows: Vec<Tuple> = std::iter::once(first).chain(vec![plain; count - 1]).collect();
+        for (key, row) in (last + 1..).zip(&mut rows) {
+            row[0] = Some(key);
+            self.stamp(row);
+        }
+        self.run(Statement::Insert(bulk, rows), done)
     }
 
     fn early(&mut self, done: &mut Vec<Done>) -> Result<(), Refusal> {

@@ -13,7 +13,7 @@ use crate::database::Database;
 use crate::fault::{Kind, Setup};
 use crate::model::{Does, RowChange};
 use crate::random::Random;
-use crate::schema::{Schema, Sent, Tuple, Value, schema};
+use crate::schema::{LAYOUTS, Schema, Sent, Tuple, Value, schema};
 use crate::story::{Done, Statement, Writer};
 
 /// A transaction that the source has accepted.
@@ -29,6 +29,8 @@ pub struct Draft {
     pub after: Database,
     /// The number of the source's last change afterwards.
     pub version: i64,
+    // How the source lays rows out.
+    layout: usize,
 }
 
 /// Makes a transaction. `version` is the number of the source's last change. Returns `None` if nothing
@@ -50,18 +52,42 @@ pub fn transaction(
             Err(_) => writer.database = before,
         }
     }
-    writer.database.end_transaction().ok()?;
-    let (after, version) = (writer.database, writer.version);
+    let (after, altered) = (writer.database, writer.version);
+    let layout = if setup.alters { source_layout(version) } else { 0 };
+    drafted(setup.kind, source, &done, (after, altered), layout)
+}
+
+/// The source's tables are altered after every few changes.
+fn source_layout(version: i64) -> usize {
+    const CHANGES: i64 = 16;
+    usize::try_from(version / CHANGES).expect("versions count up") % LAYOUTS
+}
+
+/// What the source sends for statements that were run. `after` is its database afterwards, with the
+/// number of its last change.
+pub(crate) fn drafted(
+    kind: Kind,
+    source: &Database,
+    done: &[Done],
+    (after, version): (Database, i64),
+    layout: usize,
+) -> Option<Draft> {
+    after.end_transaction().ok()?;
+    let alone = |id: &TableId| {
+        let table = schema().catalog.table(*id);
+        table.foreign_keys.is_empty() && table.uniques.is_empty() && !table.referenced
+    };
     let divisible = done.iter().all(|Done { statement, .. }| match statement {
-        Statement::Insert(_, rows) | Statement::Delete(_, rows) => rows.len() == 1,
+        Statement::Insert(id, rows) | Statement::Delete(id, rows) => rows.len() == 1 || alone(id),
         Statement::Replace { .. } => true,
         Statement::Truncate(_) => true,
     });
-    let mut draft = Draft { mutations: Vec::new(), changes: Vec::new(), divisible, after, version };
-    match setup.kind {
+    let (mutations, changes) = (Vec::new(), Vec::new());
+    let mut draft = Draft { mutations, changes, divisible, after, version, layout };
+    match kind {
         Kind::Ordered => done.iter().for_each(|done| draft.send_statement(done)),
         Kind::Changefeed => {
-            draft.send_ends(source, &done);
+            draft.send_ends(source, done);
             if !has_an_order(source, &draft.mutations) {
                 return None;
             }
@@ -150,24 +176,29 @@ impl Draft {
 
     fn put(&mut self, table: TableId, row: &Tuple, change: fn(Row) -> Change) {
         let sent: Vec<Sent> = row.iter().copied().map(Sent::Value).collect();
-        self.push(table, row, change(schema().row(table, &sent)), Does::Put(row.clone()));
+        self.push(
+            table,
+            row,
+            change(schema().row(table, self.layout, &sent)),
+            Does::Put(row.clone()),
+        );
     }
 
     fn set(&mut self, table: TableId, had: &Tuple, row: &Tuple) {
-        let (image, cells) = only_changed(table, had, row);
+        let (image, cells) = self.only_changed(table, had, row);
         self.push(table, row, Change::Update(image), Does::Set(cells));
     }
 
     /// The row gets another key and is not sent in full.
     fn shift(&mut self, id: TableId, had: &Tuple, row: &Tuple) {
         let table = schema().catalog.table(id);
-        let (to, cells) = only_changed(id, had, row);
+        let (to, cells) = self.only_changed(id, had, row);
         let does = Does::Move(Database::key_of(table, row), cells);
-        self.push(id, had, Change::Move { from: only_key(id, had), to }, does);
+        self.push(id, had, Change::Move { from: self.only_key(id, had), to }, does);
     }
 
     fn delete(&mut self, id: TableId, had: &Tuple) {
-        self.push(id, had, Change::Delete(only_key(id, had)), Does::Delete);
+        self.push(id, had, Change::Delete(self.only_key(id, had)), Does::Delete);
     }
 
     fn push(&mut self, id: TableId, row: &Tuple, change: Change, does: Does) {
@@ -185,29 +216,29 @@ impl Draft {
         self.mutations.push(Mutation { table: id, key, change });
         self.changes.push(RowChange { table: id, key: Database::key_of(table, row), does });
     }
-}
 
-/// The image of an update that leaves out what it did not touch, and what it did.
-fn only_changed(table: TableId, had: &Tuple, row: &Tuple) -> (Row, Vec<(u16, Value)>) {
-    let key = &schema().catalog.table(table).key;
-    let mut cells = Vec::new();
-    let mut sent = Vec::new();
-    for (column, (old, new)) in (0_u16..).zip(had.iter().zip(row)) {
-        if old != new {
-            cells.push((column, *new));
+    /// The image of an update that leaves out what it did not touch, and what it did.
+    fn only_changed(&self, table: TableId, had: &Tuple, row: &Tuple) -> (Row, Vec<(u16, Value)>) {
+        let key = &schema().catalog.table(table).key;
+        let mut cells = Vec::new();
+        let mut sent = Vec::new();
+        for (column, (old, new)) in (0_u16..).zip(had.iter().zip(row)) {
+            if old != new {
+                cells.push((column, *new));
+            }
+            let unchanged = old == new && !key.contains(&column);
+            sent.push(if unchanged { Sent::Unchanged } else { Sent::Value(*new) });
         }
-        let unchanged = old == new && !key.contains(&column);
-        sent.push(if unchanged { Sent::Unchanged } else { Sent::Value(*new) });
+        (schema().row(table, self.layout, &sent), cells)
     }
-    (schema().row(table, &sent), cells)
-}
 
-/// The old image of a row, as it is sent with the default replica identity.
-fn only_key(id: TableId, had: &Tuple) -> Row {
-    let table = schema().catalog.table(id);
-    let columns = (0_u16..).zip(had);
-    let sent: Vec<Sent> = columns
-        .map(|(column, value)| Sent::Value(value.filter(|_| table.key.contains(&column))))
-        .collect();
-    schema().row(id, &sent)
+    /// The old image of a row, as it is sent with the default replica identity.
+    fn only_key(&self, id: TableId, had: &Tuple) -> Row {
+        let table = schema().catalog.table(id);
+        let columns = (0_u16..).zip(had);
+        let sent: Vec<Sent> = columns
+            .map(|(column, value)| Sent::Value(value.filter(|_| table.key.contains(&column))))
+            .collect();
+        schema().row(id, self.layout, &sent)
+    }
 }

@@ -22,9 +22,12 @@ use crate::schema::schema;
 use crate::source::{self, Message, PARTITIONS, Source};
 use crate::store::{Fence, Store};
 use crate::target::Target;
-use crate::workload;
+use crate::workload::{self, Draft};
 
+mod tiny;
 mod wire;
+
+pub use self::tiny::Bounds;
 
 /// Most transactions of one world.
 const COMMITS_MAX: usize = 60;
@@ -57,6 +60,8 @@ pub struct World {
     ledger: Ledger,
     readers: Readers,
     model: Model,
+    // How many source and target transactions there were when the target was last found to be right.
+    compared: Option<(usize, usize)>,
     // What was seen.
     event_bytes: usize,
     batches: BTreeMap<TxSeq, TxSeq>,
@@ -82,7 +87,7 @@ impl World {
         Self {
             lenient: !setup.limits && setup.faults.refusals == 0,
             now,
-            run: Run::begin(setup.config, fence, durable, now),
+            run: Run::begin(&setup, fence, durable, now),
             newest_fence: fence,
             pending: Vec::new(),
             late: Vec::new(),
@@ -95,6 +100,7 @@ impl World {
             ledger: Ledger::default(),
             readers: Readers::default(),
             model: Model::new(),
+            compared: None,
             event_bytes: 0,
             batches: BTreeMap::new(),
             coverage: Coverage::default(),
@@ -201,7 +207,8 @@ impl World {
     fn check(&mut self) {
         let status = self.run.status();
         let (store, acknowledged) = (&self.target.store, self.source.acknowledged());
-        property::i1_marks_are_in_order(&self.history, &self.ledger, store, acknowledged, &status);
+        let ledger = &mut self.ledger;
+        property::i1_marks_are_in_order(&self.history, ledger, store, acknowledged, &status);
         let is_staging =
             |effect: &&Effect| matches!(effect, Effect::Stage { .. } | Effect::SaveResolved { .. });
         let staging = self.pending.iter().filter(is_staging).count();
@@ -213,8 +220,13 @@ impl World {
         let known = self.run.durable.applied.iter().map(|run| run.through).max();
         if status.applies == 0 && status.waiting == 0 && known <= status.applied {
             let count = self.history.count_through(status.applied);
-            let model = self.model.after(&self.history, count, &self.ledger.dead);
-            property::the_target_is_a_prefix(self.target.database(), model);
+            // Nothing but a commit changes the target.
+            let state = Some((count, self.ledger.commits));
+            if self.compared != state {
+                let model = self.model.after(&self.history, count, &self.ledger.dead);
+                property::the_target_is_a_prefix(self.target.database(), model);
+                self.compared = state;
+            }
         }
     }
 
@@ -227,9 +239,15 @@ impl World {
         let Some(draft) = workload::transaction(setup, database, self.version, &mut random) else {
             return;
         };
+        self.push(draft, &mut random);
+    }
+
+    /// The source has committed.
+    fn push(&mut self, draft: Draft, random: &mut Random) {
         let before = self.clock + random.pick(&[0, 0, 1]);
         self.clock = before + random.pick(&[1, 2]);
         self.coverage.mark_if(hands_over(&self.database, &draft.after), Seen::HandOver);
+        self.coverage.mark_if(1_000 <= draft.mutations.len(), Seen::Large);
         self.version = draft.version;
         self.database = draft.after;
         self.history.push(Commit {
@@ -359,6 +377,7 @@ impl World {
         }
         let moves = |mutation: &Mutation| matches!(mutation.change, Change::Move { .. });
         self.coverage.mark_if(batch.mutations.iter().any(moves), Seen::Moved);
+        self.coverage.mark_if(is_altered(&batch.mutations), Seen::Altered);
         let had = self.batches.insert(batch.first, batch.last);
         self.coverage.mark_if(had.is_some_and(|had| batch.last < had), Seen::Halved);
     }
@@ -376,6 +395,15 @@ fn time(clock: u64) -> Hlc {
 
 fn bytes_of(mutations: &[Mutation]) -> usize {
     mutations.iter().map(Mutation::len_bytes).sum()
+}
+
+/// Whether two neighbours are rows of one table that are laid out in two ways.
+fn is_altered(mutations: &[Mutation]) -> bool {
+    let layout = |mutation: &Mutation| mutation.change.row().map(|row| row.layout().clone());
+    mutations.windows(2).any(|pair| match (layout(&pair[0]), layout(&pair[1])) {
+        (Some(one), Some(two)) => one.table == two.table && one != two,
+        (_, _) => false,
+    })
 }
 
 /// Whether a unique value has gone from one row to another.

@@ -66,7 +66,7 @@ impl World {
         let (fence, durable) = self.target.store.begin();
         self.newest_fence = fence;
         self.say(|| format!("= resume from {durable:?}"));
-        self.run = Run::begin(self.setup.config, fence, durable, self.now);
+        self.run = Run::begin(&self.setup, fence, durable, self.now);
         self.source.reconnect(&self.history, self.setup.pieces);
     }
 
