@@ -43,6 +43,13 @@ impl Database {
         Self { tables, strict }
     }
 
+    /// Tables with these rows, without limits.
+    #[must_use]
+    pub fn holding(tables: Vec<Rows>) -> Self {
+        assert!(tables.len() == schema().catalog.tables().count(), "the rows of each table");
+        Self { tables: tables.into_iter().map(Arc::new).collect(), strict: false }
+    }
+
     /// Takes the limit away.
     pub fn relent(&mut self) {
         self.strict = false;

@@ -1,4 +1,5 @@
 //! A world with sockets: the program's own driver, supervisor and adapters on pretend hosts, between
 //! pretend databases that speak PostgreSQL's protocol.
 pub mod slot;
+pub mod sql;
 pub mod wire;

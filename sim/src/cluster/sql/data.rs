@@ -1,0 +1,192 @@
+//! What a server holds, and what one transaction wants to change of it.
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use replicator_core::model::ident::TableName;
+
+use super::CommitRecord;
+use super::error::{Halt, SqlError};
+use super::lock::{Lock, Locks, Mode};
+use super::table::TableDef;
+use super::value::Value;
+use super::{RowChange, check::Touch};
+
+/// The values of a row.
+pub type Row = Vec<Value>;
+/// The values by which a table finds a row: its primary key, or else a number of its own.
+pub type Key = Vec<Value>;
+type Rows = BTreeMap<Key, Row>;
+/// Where a row is: its table and its key.
+type Place = (usize, Key);
+/// A row that was written, or `None` if it was deleted.
+type Written = Option<Row>;
+
+/// Everything that is committed, and the locks.
+#[derive(Debug, Default)]
+pub(super) struct Data {
+    pub(super) tables: Vec<Arc<TableDef>>,
+    pub(super) rows: Vec<Rows>,
+    pub(super) schemas: BTreeSet<String>,
+    pub(super) locks: Locks,
+    pub(super) commits: Vec<CommitRecord>,
+    /// Whether the tables of the simulated schema refuse negative numbers.
+    pub(super) strict: bool,
+    /// Numbers for rows without a key, for UUIDs and for times.
+    pub(super) counter: i64,
+}
+
+impl Data {
+    pub(super) fn create(&mut self, table: TableDef) {
+        if !self.tables.iter().any(|had| had.name == table.name) {
+            self.tables.push(Arc::new(table));
+            self.rows.push(Rows::new());
+        }
+    }
+
+    pub(super) fn find(&self, name: &TableName) -> Result<usize, SqlError> {
+        self.tables.iter().position(|table| table.name == *name).ok_or_else(|| {
+            SqlError::new("42P01", format!("relation \"{}\" does not exist", name.table))
+        })
+    }
+
+    pub(super) fn count(&mut self) -> i64 {
+        self.counter += 1;
+        self.counter
+    }
+
+    /// Makes what a transaction wrote visible to all, at once.
+    pub(super) fn commit(&mut self, tx: Tx) {
+        let mut changes = Vec::new();
+        for ((table, key), new) in tx.writes {
+            let rows = &mut self.rows[table];
+            let old = match &new {
+                Some(row) => rows.insert(key.clone(), row.clone()),
+                None => rows.remove(&key),
+            };
+            if old != new {
+                changes.push(RowChange { table: self.tables[table].name.clone(), key, old, new });
+            }
+        }
+        if !changes.is_empty() {
+            self.commits.push(CommitRecord { session: tx.session, changes });
+        }
+        self.locks.release(tx.session);
+    }
+}
+
+/// A transaction that is open.
+#[derive(Debug)]
+pub(super) struct Tx {
+    /// Whose it is.
+    pub(super) session: u64,
+    /// What it wrote: rows, and `None` for those that it deleted.
+    writes: BTreeMap<Place, Written>,
+    /// What was in `writes` before each write.
+    undo: Vec<(Place, Option<Written>)>,
+    /// Whether deferrable constraints wait for the commit.
+    pub(super) defer: bool,
+    /// Rows whose deferred constraints are still to be checked.
+    pub(super) deferred: Vec<Touch>,
+    savepoints: Vec<(String, Mark)>,
+}
+
+/// A point of a transaction to go back to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    undo: usize,
+    deferred: usize,
+}
+
+impl Tx {
+    pub(super) fn new(session: u64) -> Self {
+        Self {
+            session,
+            writes: BTreeMap::new(),
+            undo: Vec::new(),
+            defer: false,
+            deferred: Vec::new(),
+            savepoints: Vec::new(),
+        }
+    }
+
+    pub(super) fn mark(&self) -> Mark {
+        Mark { undo: self.undo.len(), deferred: self.deferred.len() }
+    }
+
+    pub(super) fn undo_to(&mut self, mark: Mark) {
+        while mark.undo < self.undo.len() {
+            match self.undo.pop().expect("just counted") {
+                (place, Some(had)) => self.writes.insert(place, had),
+                (place, None) => self.writes.remove(&place),
+            };
+        }
+        self.deferred.truncate(mark.deferred);
+    }
+
+    pub(super) fn has_savepoint(&self) -> bool {
+        !self.savepoints.is_empty()
+    }
+
+    pub(super) fn set_savepoint(&mut self, name: String) {
+        self.savepoints.push((name, self.mark()));
+    }
+
+    /// Forgets a savepoint and those after it, or goes back to it and keeps it.
+    pub(super) fn end_savepoint(&mut self, name: &str, keep: bool) -> Result<(), SqlError> {
+        let missing = || SqlError::new("3B001", format!("savepoint \"{name}\" does not exist"));
+        let at = self.savepoints.iter().rposition(|(had, _)| had == name).ok_or_else(missing)?;
+        if keep {
+            let mark = self.savepoints[at].1;
+            self.undo_to(mark);
+        }
+        self.savepoints.truncate(at + usize::from(keep));
+        Ok(())
+    }
+}
+
+/// One statement at work: a transaction sees what is committed, under what it wrote itself.
+pub(super) struct Work<'a> {
+    pub(super) data: &'a mut Data,
+    pub(super) tx: &'a mut Tx,
+    /// The rows that the statement changed.
+    pub(super) touched: Vec<Touch>,
+}
+
+impl Work<'_> {
+    pub(super) fn get(&self, table: usize, key: &[Value]) -> Option<&Row> {
+        // One lookup with an owned key costs less than two maps of maps to understand.
+        match self.tx.writes.get(&(table, key.to_vec())) {
+            Some(written) => written.as_ref(),
+            None => self.data.rows[table].get(key),
+        }
+    }
+
+    /// All rows of a table, those of this transaction last.
+    pub(super) fn rows(&self, table: usize) -> impl Iterator<Item = (&Key, &Row)> {
+        let own = self.tx.writes.range((table, Key::new())..(table + 1, Key::new()));
+        let committed = self.data.rows[table].iter().filter(move |(key, _)| {
+            self.tx.writes.is_empty() || !self.tx.writes.contains_key(&(table, (*key).clone()))
+        });
+        committed.chain(own.filter_map(|((_, key), row)| Some((key, row.as_ref()?))))
+    }
+
+    pub(super) fn set(&mut self, table: usize, key: Key, row: Option<Row>) {
+        let place = (table, key);
+        let had = self.tx.writes.insert(place.clone(), row);
+        self.tx.undo.push((place, had));
+    }
+
+    pub(super) fn lock(&mut self, lock: Lock, mode: Mode) -> Result<(), Halt> {
+        self.data.locks.take(self.tx.session, lock, mode)
+    }
+
+    /// The key of the row that has these values in these columns.
+    pub(super) fn find(&self, table: usize, columns: &[usize], values: &[Value]) -> Option<Key> {
+        if self.data.tables[table].key() == columns {
+            return self.get(table, values).map(|_| values.to_vec());
+        }
+        let same =
+            |row: &Row| columns.iter().zip(values).all(|(column, value)| row[*column] == *value);
+        self.rows(table).find(|(_, row)| same(row)).map(|(key, _)| key.clone())
+    }
+}

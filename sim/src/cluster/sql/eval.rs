@@ -1,0 +1,308 @@
+//! Expressions and queries.
+use std::sync::Arc;
+
+use super::ast::{Expr, From, Op, Select};
+use super::data::{Key, Row, Work};
+use super::error::{Halt, SqlError};
+use super::lock::{Lock, Mode};
+use super::table::TableDef;
+use super::value::{Base, Value};
+
+/// What names mean at some place of a statement.
+#[derive(Clone, Copy)]
+pub(super) struct Scope<'a> {
+    pub(super) params: &'a [Value],
+    row: Option<Named<'a>>,
+    outer: Option<&'a Self>,
+}
+
+/// A row that an expression can refer to.
+#[derive(Clone, Copy)]
+pub(super) struct Named<'a> {
+    pub(super) alias: &'a str,
+    pub(super) columns: Columns<'a>,
+    pub(super) row: &'a [Value],
+    /// Where it is stored.
+    pub(super) place: Option<(usize, &'a Key)>,
+}
+
+/// The names of a row's columns.
+#[derive(Clone, Copy)]
+pub(super) enum Columns<'a> {
+    Table(&'a TableDef),
+    Names(&'a [String]),
+}
+
+impl<'a> Scope<'a> {
+    pub(super) const fn new(params: &'a [Value]) -> Self {
+        Self { params, row: None, outer: None }
+    }
+
+    pub(super) fn with<'b>(&'b self, row: Named<'b>) -> Scope<'b> {
+        Scope { params: self.params, row: Some(row), outer: Some(self) }
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &Named<'a>> {
+        std::iter::successors(Some(self), |scope| scope.outer)
+            .filter_map(|scope| scope.row.as_ref())
+    }
+
+    fn column(&self, of: Option<&str>, name: &str) -> Result<Value, SqlError> {
+        let meant = self.rows().filter(|row| of.is_none_or(|of| row.alias == of));
+        let found = meant.into_iter().find_map(|row| {
+            let place = match row.columns {
+                Columns::Table(def) => def.column(name).ok(),
+                Columns::Names(names) => names.iter().position(|column| column == name),
+            };
+            Some(row.row[place?].clone())
+        });
+        let missing = || SqlError::new("42703", format!("column \"{name}\" does not exist"));
+        found.ok_or_else(missing)
+    }
+}
+
+/// What a query does with each row that it finds.
+type Found<'f, 'w> = &'f mut dyn FnMut(&mut Work<'w>, &Scope<'_>) -> Result<(), Halt>;
+
+impl<'w> Work<'w> {
+    /// Runs a query. The rows come in the order that it asks for.
+    pub(super) fn select(&mut self, query: &Select, scope: &Scope<'_>) -> Result<Vec<Row>, Halt> {
+        let mut found: Vec<(Row, Row)> = Vec::new();
+        let mut take = |work: &mut Self, scope: &Scope<'_>| {
+            if query.share {
+                for (table, key) in scope.rows().filter_map(|row| row.place) {
+                    work.lock(Lock::Row(table, key.clone()), Mode::Share)?;
+                }
+            }
+            let mut row = Row::new();
+            for item in &query.items {
+                match (&item.expr, &scope.row) {
+                    (Expr::Star, Some(source)) => row.extend_from_slice(source.row),
+                    (expr, _) => row.push(work.eval(expr, scope)?),
+                }
+            }
+            let order = query.order.iter().map(|expr| work.eval(expr, scope));
+            found.push((order.collect::<Result<_, _>>()?, row));
+            Ok(())
+        };
+        self.join(&query.from, query.filter.as_ref(), scope, &mut take)?;
+        found.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(found.into_iter().map(|(_, row)| row).collect())
+    }
+
+    /// Calls `found` for each combination of rows that passes.
+    pub(super) fn join(
+        &mut self,
+        from: &[From],
+        filter: Option<&Expr>,
+        scope: &Scope<'_>,
+        found: Found<'_, 'w>,
+    ) -> Result<(), Halt> {
+        let Some((first, rest)) = from.split_first() else {
+            return if self.holds(filter, scope)? { found(self, scope) } else { Ok(()) };
+        };
+        match first {
+            From::Table { name, alias } => {
+                let table = self.data.find(name)?;
+                let def = Arc::clone(&self.data.tables[table]);
+                for (key, row) in self.candidates(table, alias, filter, scope)? {
+                    let place = Some((table, &key));
+                    let columns = Columns::Table(&def);
+                    let scope = scope.with(Named { alias, columns, row: &row, place });
+                    self.join(rest, filter, &scope, found)?;
+                }
+            }
+            From::Unnest { lists, alias, columns } => {
+                for row in self.unnest(lists, scope)? {
+                    let columns = Columns::Names(columns);
+                    let scope = scope.with(Named { alias, columns, row: &row, place: None });
+                    self.join(rest, filter, &scope, found)?;
+                }
+            }
+            From::Select { query, alias } => {
+                let names = names_of(query)?;
+                for row in self.select(query, scope)? {
+                    let columns = Columns::Names(&names);
+                    let scope = scope.with(Named { alias, columns, row: &row, place: None });
+                    self.join(rest, filter, &scope, found)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lists become the columns of rows.
+    fn unnest(&mut self, lists: &[Expr], scope: &Scope<'_>) -> Result<Vec<Row>, Halt> {
+        let mut rows: Vec<Row> = Vec::new();
+        for (column, list) in lists.iter().enumerate() {
+            let Value::List(list) = self.eval(list, scope)? else {
+                return Err(SqlError::unknown("unnest of what is no list").into());
+            };
+            if rows.len() < list.len() {
+                rows.resize(list.len(), vec![Value::Null; lists.len()]);
+            }
+            for (row, value) in rows.iter_mut().zip(list) {
+                row[column] = value;
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The rows of a table that may pass a filter: by key if the filter gives it, else all.
+    pub(super) fn candidates(
+        &mut self,
+        table: usize,
+        alias: &str,
+        filter: Option<&Expr>,
+        scope: &Scope<'_>,
+    ) -> Result<Vec<(Key, Row)>, Halt> {
+        let def = Arc::clone(&self.data.tables[table]);
+        let parts = filter.map(Expr::conjuncts).unwrap_or_default();
+        let equal = |column: &usize| {
+            let name = &def.columns[*column].name;
+            parts.iter().find_map(|part| {
+                let Expr::Binary(Op::Equal, left, right) = part else { return None };
+                let given = is_column(left, alias, name) && is_free_of(right, alias);
+                given.then_some(&**right)
+            })
+        };
+        let key: Option<Vec<&Expr>> = def.key().iter().map(equal).collect();
+        let Some(key) = key.filter(|key| !key.is_empty()) else {
+            return Ok(self.rows(table).map(|(key, row)| (key.clone(), row.clone())).collect());
+        };
+        let mut values = Key::new();
+        for (expr, column) in key.into_iter().zip(def.key()) {
+            values.push(def.columns[*column].of.cast(self.eval(expr, scope)?)?);
+        }
+        Ok(self.get(table, &values).cloned().map(|row| (values, row)).into_iter().collect())
+    }
+
+    pub(super) fn holds(&mut self, filter: Option<&Expr>, scope: &Scope<'_>) -> Result<bool, Halt> {
+        let Some(filter) = filter else { return Ok(true) };
+        Ok(self.eval(filter, scope)? == Value::Bool(true))
+    }
+
+    pub(super) fn eval(&mut self, expr: &Expr, scope: &Scope<'_>) -> Result<Value, Halt> {
+        Ok(match expr {
+            Expr::Null => Value::Null,
+            Expr::Bool(value) => Value::Bool(*value),
+            Expr::Int(number) => Value::Int(*number),
+            Expr::Text(text) => Value::Text(text.clone()),
+            Expr::Param(number) => scope.params.get(*number).cloned().ok_or_else(|| {
+                SqlError::new("42P02", format!("there is no parameter ${}", number + 1))
+            })?,
+            Expr::Column { of, name } => scope.column(of.as_deref(), name)?,
+            Expr::Cast(inner, of) => of.cast(self.eval(inner, scope)?)?,
+            Expr::Binary(op, left, right) => {
+                binary(*op, self.eval(left, scope)?, self.eval(right, scope)?)?
+            }
+            Expr::Not(inner) => {
+                let inner = self.eval(inner, scope)?;
+                if let Value::Bool(value) = inner { Value::Bool(!value) } else { Value::Null }
+            }
+            Expr::Case(parts) => {
+                let [when, then, otherwise] = &**parts;
+                let when = self.holds(Some(when), scope)?;
+                self.eval(if when { then } else { otherwise }, scope)?
+            }
+            Expr::Call(name) if name == "now" => Value::Time(self.data.counter),
+            Expr::Array(list) | Expr::Tuple(list) => {
+                let values = list.iter().map(|item| self.eval(item, scope));
+                Value::List(values.collect::<Result<_, _>>()?)
+            }
+            Expr::Any(one, list) => {
+                let (one, list) = (self.eval(one, scope)?, self.eval(list, scope)?);
+                let Value::List(list) = list else { return Ok(Value::Null) };
+                Value::Bool(list.contains(&one))
+            }
+            Expr::InList(one, list) => {
+                let one = self.eval(one, scope)?;
+                let values = list.iter().map(|item| self.eval(item, scope));
+                Value::Bool(values.collect::<Result<Vec<_>, _>>()?.contains(&one))
+            }
+            Expr::InSelect(one, query) => {
+                let one = self.eval(one, scope)?;
+                let one = if let Value::List(row) = one { row } else { vec![one] };
+                Value::Bool(self.select(query, scope)?.contains(&one))
+            }
+            Expr::Exists(query) => Value::Bool(!self.select(query, scope)?.is_empty()),
+            Expr::Scalar(query) => {
+                let mut rows = self.select(query, scope)?;
+                let row = rows.pop().unwrap_or_default();
+                if !rows.is_empty() {
+                    let message = "more than one row returned by a subquery used as an expression";
+                    return Err(SqlError::new("21000", message).into());
+                }
+                row.into_iter().next().unwrap_or(Value::Null)
+            }
+            Expr::Star | Expr::Call(_) => {
+                return Err(SqlError::unknown(&format!("the expression {expr:?}")).into());
+            }
+        })
+    }
+}
+
+/// An operator; NULL on one side makes NULL, except where AND and OR know better.
+fn binary(op: Op, left: Value, right: Value) -> Result<Value, SqlError> {
+    let (no, yes) = (Value::Bool(false), Value::Bool(true));
+    match op {
+        Op::And if left == no || right == no => return Ok(no),
+        Op::Or if left == yes || right == yes => return Ok(yes),
+        _ if left == Value::Null || right == Value::Null => return Ok(Value::Null),
+        Op::And => return Ok(yes),
+        Op::Or => return Ok(no),
+        Op::Equal => return Ok(Value::Bool(left == right)),
+        Op::Less => return Ok(Value::Bool(left < right)),
+        Op::LessEqual => return Ok(Value::Bool(left <= right)),
+        Op::Join => return Ok(Value::Text(left.to_text() + &right.to_text())),
+        Op::Add | Op::Divide => (),
+    }
+    let (Value::Int(left), Value::Int(right)) = (left, right) else {
+        return Err(SqlError::unknown("arithmetic with what is no number"));
+    };
+    if op == Op::Divide && right == 0 {
+        return Err(SqlError::new("22012", "division by zero"));
+    }
+    let result = if op == Op::Add { left.checked_add(right) } else { left.checked_div(right) };
+    let error = || SqlError::new("22003", format!("{} out of range", Base::Int8.name()));
+    result.map(Value::Int).ok_or_else(error)
+}
+
+/// The names of a query's columns.
+pub(super) fn names_of(query: &Select) -> Result<Vec<String>, SqlError> {
+    match (&query.items[..], &query.from[..]) {
+        ([item], [From::Unnest { columns, .. }]) if matches!(item.expr, Expr::Star) => {
+            Ok(columns.clone())
+        }
+        (items, _) if items.iter().any(|item| matches!(item.expr, Expr::Star)) => {
+            Err(SqlError::unknown("SELECT * of anything but one unnest"))
+        }
+        (items, _) => Ok(items.iter().map(|item| item.name.clone()).collect()),
+    }
+}
+
+fn is_column(expr: &Expr, alias: &str, name: &str) -> bool {
+    matches!(expr, Expr::Column { of, name: column }
+        if column == name && of.as_deref().is_none_or(|of| of == alias))
+}
+
+/// Whether an expression means no column of `alias`. Says no where it would have to look closer.
+fn is_free_of(expr: &Expr, alias: &str) -> bool {
+    match expr {
+        Expr::Null | Expr::Bool(_) | Expr::Int(_) | Expr::Text(_) | Expr::Param(_) => true,
+        Expr::Column { of, .. } => of.as_deref().is_some_and(|of| of != alias),
+        Expr::Cast(inner, _) => is_free_of(inner, alias),
+        Expr::Star
+        | Expr::Binary(..)
+        | Expr::Not(_)
+        | Expr::Case(_)
+        | Expr::Call(_)
+        | Expr::Array(_)
+        | Expr::Tuple(_)
+        | Expr::Any(..)
+        | Expr::InList(..)
+        | Expr::InSelect(..)
+        | Expr::Exists(_)
+        | Expr::Scalar(_) => false,
+    }
+}
