@@ -15,6 +15,7 @@ pub mod exhaustive;
 pub mod fault;
 pub mod model;
 pub mod mutants;
+pub mod os;
 pub mod play;
 pub mod property;
 pub mod random;
