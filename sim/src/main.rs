@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use clap::builder::PossibleValue;
 use clap::{Parser, Subcommand, ValueEnum};
+use sim::cluster::command::{self, Options};
 use sim::exhaustive::{Bounds, Found, worlds};
 use sim::fault::{FaultKind, Kind};
 use sim::mutants;
@@ -94,16 +95,24 @@ enum Command {
 }
 
 /// A world that can be played.
-#[derive(Clone, Copy, Debug)]
-struct Scenario(Kind);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scenario {
+    /// Without sockets.
+    World(Kind),
+    /// PostgreSQL to PostgreSQL over a simulated network.
+    PgForward,
+}
 
 impl ValueEnum for Scenario {
     fn value_variants<'a>() -> &'a [Self] {
-        &[Self(Kind::Ordered), Self(Kind::Changefeed)]
+        &[Self::World(Kind::Ordered), Self::World(Kind::Changefeed), Self::PgForward]
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(self.0.name()))
+        Some(PossibleValue::new(match self {
+            Self::World(kind) => kind.name(),
+            Self::PgForward => "pg_forward",
+        }))
     }
 }
 
@@ -153,7 +162,8 @@ fn main() -> ExitCode {
 fn play_seed(arguments: &SeedArguments) -> io::Result<u8> {
     let seed = arguments.seed.unwrap_or_default();
     let kinds = match arguments.scenario {
-        Some(Scenario(kind)) => vec![kind],
+        Some(Scenario::World(kind)) => vec![kind],
+        Some(Scenario::PgForward) => return play_cluster(seed, arguments),
         None => vec![Kind::Ordered, Kind::Changefeed],
     };
     let mut lines = Vec::new();
@@ -180,6 +190,17 @@ fn play_seed(arguments: &SeedArguments) -> io::Result<u8> {
         fs::write(file, lines.join("\n"))?;
     }
     Ok(code)
+}
+
+/// Plays the world with sockets, twice unless its trace is asked for.
+fn play_cluster(seed: u64, arguments: &SeedArguments) -> io::Result<u8> {
+    let SeedArguments { faults, words, shrink, trace, .. } = arguments;
+    if faults.is_some() || words.is_some() || *shrink {
+        let text = "--faults, --words and --shrink are for the worlds without sockets";
+        return Err(io::Error::other(text));
+    }
+    let options = Options { trace: trace.clone(), again: trace.is_none() };
+    command::run(seed, &options, &mut io::stdout())
 }
 
 /// Plays a script twice and says how it ended. Returns all that happened, and the exit code.

@@ -127,6 +127,16 @@ impl Model {
         &self.tables
     }
 
+    /// The tables after these transactions, in the order of the history, and no others.
+    #[must_use]
+    pub fn of(history: &History, txs: &BTreeSet<usize>) -> Vec<Rows> {
+        let mut model = Self::new();
+        for tx in txs {
+            history.commits()[*tx].changes.iter().for_each(|change| model.apply(change));
+        }
+        model.tables
+    }
+
     fn apply(&mut self, change: &RowChange) {
         let rows = &mut self.tables[index(change.table)];
         match &change.does {

@@ -1,0 +1,208 @@
+//! Looks at every commit of the target and holds it against the source's history.
+//!
+//! What is in the target must be what the source's transactions lead to that it claims to hold, each
+//! whole, each once. So it is a state that the source had whenever these are the first so many.
+use std::collections::{BTreeMap, BTreeSet};
+
+use replicator_core::model::ident::TableName;
+use replicator_core::model::mutation::TableId;
+use replicator_core::model::position::{Lsn, Position};
+
+use super::source::Source;
+use super::sql::{CommitRecord, Row, RowChange, SqlServer, Value};
+use super::trace::say;
+use crate::database::Rows;
+use crate::model::{History, Model};
+use crate::schema::{Tuple, index, schema};
+
+/// The schema in which the program keeps what must survive it.
+pub const STAGING_SCHEMA: &str = "_replicator";
+
+/// The key of the saved position, for the target schema `public`.
+const POSITION_KEY: &str = "pglogical-wal-offset-public";
+
+/// What the target has shown so far.
+#[derive(Debug)]
+pub struct Checker {
+    looked: usize,
+    tables: Vec<Rows>,
+    applied: BTreeSet<usize>,
+    saved: Option<Lsn>,
+    // The newest version of a row that ever was in the target, gone or not.
+    newest: BTreeMap<(TableId, Tuple), i64>,
+    prefixes: Model,
+    /// How many commits held more than one transaction of the source.
+    pub group_commits: usize,
+    /// How many commits came before an older one.
+    pub out_of_order: usize,
+}
+
+impl Checker {
+    /// Before the first commit.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            looked: 0,
+            tables: schema().catalog.tables().map(|_| Rows::new()).collect(),
+            applied: BTreeSet::new(),
+            saved: None,
+            newest: BTreeMap::new(),
+            prefixes: Model::new(),
+            group_commits: 0,
+            out_of_order: 0,
+        }
+    }
+
+    /// Looks at what the target has committed since the last look, and at what the source was told.
+    pub fn look(&mut self, source: &Source, target: &SqlServer) {
+        let fresh = target.commits_since(self.looked);
+        self.looked += fresh.len();
+        source.with_history(|history| {
+            fresh.iter().for_each(|commit| self.commit(history, commit));
+        });
+        self.i2_what_is_acknowledged_is_saved(source.confirmed_max());
+    }
+
+    /// Whether the target holds all of the history.
+    #[must_use]
+    pub fn is_complete(&self, history: &History) -> bool {
+        self.applied.len() == history.commits().len()
+    }
+
+    /// The rows of a table.
+    #[must_use]
+    pub fn rows(&self, table: TableId) -> &Rows {
+        &self.tables[index(table)]
+    }
+
+    fn commit(&mut self, history: &History, commit: &CommitRecord) {
+        let mut moved = 0;
+        for change in &commit.changes {
+            if let Some((table, key, old, new)) = change.simulated() {
+                moved += 1;
+                self.i3_a_row_moves_forward(table, &key, new.as_ref());
+                let rows = &mut self.tables[index(table)];
+                let had = match new {
+                    Some(row) => rows.insert(key, row),
+                    None => rows.remove(&key),
+                };
+                assert!(had == old, "the target's commits do not follow from each other");
+            }
+        }
+        let records: Vec<(Option<Position>, Position)> =
+            commit.changes.iter().filter_map(record).collect();
+        let claimed = match records.as_slice() {
+            [] => {
+                assert!(moved == 0, "exactly once: a commit of {moved} rows without its record");
+                0
+            }
+            [(after, through)] => self.claim(history, *after, *through),
+            _ => panic!("a commit with {} records", records.len()),
+        };
+        if moved > 0 || claimed > 0 {
+            say("target", format_args!("commits {moved} rows of {claimed} transactions"));
+            self.i4_the_target_holds_whole_transactions(history);
+        }
+        if let Some(saved) = commit.changes.iter().find_map(position) {
+            say("target", format_args!("saves {saved}"));
+            self.i1_what_is_saved_is_applied(history, saved);
+        }
+    }
+
+    /// Notes which transactions a commit claims to hold. Returns how many are new.
+    fn claim(&mut self, history: &History, after: Option<Position>, through: Position) -> usize {
+        let range = history.count_through(after)..history.count_through(Some(through));
+        let count = range.clone().count();
+        assert!(count > 0, "a record of no transaction: after {after:?} through {through}");
+        if self.applied.last().is_some_and(|last| range.start < *last) {
+            self.out_of_order += 1;
+        }
+        let fresh = range.filter(|tx| self.applied.insert(*tx)).count();
+        assert!(fresh > 0, "exactly once: the target holds all through {through} twice");
+        self.group_commits += usize::from(fresh > 1);
+        fresh
+    }
+
+    fn i1_what_is_saved_is_applied(&mut self, history: &History, saved: Lsn) {
+        assert!(self.saved <= Some(saved), "I1: the saved position went back to {saved}");
+        self.saved = Some(saved);
+        let count = history.count_through(Some(Position::Lsn(saved)));
+        let missing = (0..count).find(|tx| !self.applied.contains(tx));
+        assert!(missing.is_none(), "I1: {saved} is saved, transaction {missing:?} not applied");
+    }
+
+    /// Nobody may forget what is not in the target with its checkpoint saved. What a slot begins with was
+    /// never ours.
+    fn i2_what_is_acknowledged_is_saved(&self, confirmed: Lsn) {
+        if confirmed > super::source::LOG_BEGIN {
+            assert!(
+                Some(confirmed) <= self.saved,
+                "I2: the source was told {confirmed}, saved is {:?}",
+                self.saved
+            );
+        }
+    }
+
+    fn i3_a_row_moves_forward(&mut self, table: TableId, key: &Tuple, new: Option<&Tuple>) {
+        let Some(row) = new else { return };
+        let version = row.last().copied().flatten().expect("every row has a version");
+        let newest = self.newest.entry((table, key.clone())).or_insert(0);
+        assert!(
+            *newest < version,
+            "I3: {} {key:?} shows version {version} after {newest}",
+            schema().name(table)
+        );
+        *newest = version;
+    }
+
+    fn i4_the_target_holds_whole_transactions(&mut self, history: &History) {
+        let count = self.applied.len();
+        let is_prefix = self.applied.last().is_none_or(|last| last + 1 == count);
+        let of_some;
+        let expected: &[Rows] = if is_prefix {
+            self.prefixes.after(history, count, &BTreeSet::new())
+        } else {
+            of_some = Model::of(history, &self.applied);
+            &of_some
+        };
+        for (id, table) in schema().catalog.tables() {
+            let (is, should) = (&self.tables[index(id)], &expected[index(id)]);
+            assert!(
+                is == should,
+                "I4: {} is {is:?} and should be {should:?} with {count} transactions",
+                table.name
+            );
+        }
+    }
+}
+
+impl Default for Checker {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The transactions that a commit says it holds: after the first position, through the second.
+fn record(change: &RowChange) -> Option<(Option<Position>, Position)> {
+    if change.table != TableName::new(STAGING_SCHEMA, "replicator_applied") {
+        return None;
+    }
+    // The columns: stream, fence, first_tx, after_position, through_position, applied_at.
+    let row: &Row = change.new.as_ref()?;
+    let position = |value: &Value| match value {
+        Value::Text(text) => Position::from_sortable(text),
+        _ => None,
+    };
+    let through = position(&row[4]).expect("a record says through where");
+    Some((position(&row[3]), through))
+}
+
+/// The position that a commit saves.
+fn position(change: &RowChange) -> Option<Lsn> {
+    let memo = change.table == TableName::new(STAGING_SCHEMA, "memo");
+    let at = change.key == [Value::Text(POSITION_KEY.to_owned())];
+    let row = change.new.as_ref().filter(|_| memo && at)?;
+    let Some(Value::Bytes(bytes)) = row.get(1) else { panic!("a saved position is bytes") };
+    let text = std::str::from_utf8(bytes).ok();
+    Some(text.and_then(|text| text.parse().ok()).expect("a saved position can be read"))
+}

@@ -1,0 +1,198 @@
+//! Makes the faults of a world happen, and ends them.
+use std::time::Duration;
+
+use super::fault::{ENDING, Faults, Kind, PASSING};
+use super::reach::Reached;
+use super::scenario::World;
+use super::sql::Loss;
+use super::trace::say;
+use crate::random::Random;
+
+/// The servers.
+const SERVERS: [&str; 2] = ["source", "target"];
+
+/// Texts that some statements have, and others not.
+const TEXTS: [&str; 7] =
+    ["", "INSERT", "COMMIT", "replicator_applied", "replicator_fences", "memo", "SELECT"];
+
+/// A session of nobody that we know.
+const ZOMBIE_PID: i32 = 13;
+
+/// Makes faults happen.
+#[derive(Debug)]
+pub(super) struct Injector {
+    faults: Faults,
+    random: Random,
+    // What is to end, and when.
+    ends: Vec<(Duration, End)>,
+}
+
+/// What ends a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Restart(&'static str),
+    Repair(&'static str, &'static str),
+    Release(&'static str, &'static str),
+    Hasten(&'static str, &'static str),
+    Accept(&'static str),
+    StartedUp(&'static str),
+    ZombieGone,
+    ManySessions,
+    NoDelay,
+}
+
+impl Injector {
+    pub(super) fn new(faults: Faults, random: Random) -> Self {
+        Self { faults, random, ends: Vec::new() }
+    }
+
+    /// Ends what is due, then perhaps begins something. `tick` has passed since the last call.
+    pub(super) fn act(&mut self, world: &mut World<'_>, tick: Duration) {
+        let now = world.sim.elapsed();
+        let due: Vec<End> =
+            self.ends.extract_if(.., |(at, _)| *at <= now).map(|(_, end)| end).collect();
+        due.into_iter().for_each(|end| self.end(world, end));
+        // The chance within a tick, out of all hundredths of a second's ticks.
+        let ticks = usize::try_from(100 * 1_000 / tick.as_millis()).expect("a short tick");
+        if !self.faults.kinds.is_empty() && self.random.below(ticks) < self.faults.hundredths {
+            let kind = self.random.pick(&self.faults.kinds);
+            self.begin(world, kind);
+        }
+    }
+
+    /// Ends everything.
+    pub(super) fn heal(&mut self, world: &mut World<'_>) {
+        let ends = std::mem::take(&mut self.ends);
+        ends.into_iter().for_each(|(_, end)| self.end(world, end));
+    }
+
+    fn begin(&mut self, world: &mut World<'_>, kind: Kind) {
+        let lasts = self.faults.lasts(&mut self.random);
+        let (replicator, running) = {
+            let number = self.random.below(world.replicators.len());
+            let (name, replicator) = &world.replicators[number];
+            (*name, replicator.clone())
+        };
+        let server = self.random.pick(&SERVERS);
+        say("fault", format_args!("{kind:?}: {replicator}, {server}, {} ms", lasts.as_millis()));
+        world.reach.add(Reached::Fault(kind), 1);
+        let until = world.sim.elapsed() + lasts;
+        let mut ends = |end| self.ends.push((until, end));
+        let knobs = match server {
+            "source" => &world.source.knobs,
+            _ => &world.target.knobs,
+        };
+        match kind {
+            Kind::KillReplicator | Kind::Rival => {
+                self.kill(world, replicator, until);
+            }
+            Kind::KillSource => self.kill(world, "source", until),
+            Kind::KillTarget => self.kill(world, "target", until),
+            Kind::StopReplicator => running.stop(),
+            Kind::Partition => {
+                world.sim.partition(replicator, server);
+                ends(End::Repair(replicator, server));
+            }
+            Kind::PartitionOneWay => {
+                let back = self.random.chance(50);
+                let (from, to) = if back { (server, replicator) } else { (replicator, server) };
+                world.sim.partition_oneway(from, to);
+                self.ends.push((until, End::Repair(replicator, server)));
+            }
+            Kind::Hold => {
+                world.sim.hold(replicator, server);
+                ends(End::Release(replicator, server));
+            }
+            Kind::Stall => {
+                for server in SERVERS {
+                    world.sim.hold(replicator, server);
+                    ends(End::Release(replicator, server));
+                }
+            }
+            Kind::Slow => {
+                let latency = Duration::from_millis(self.random.pick(&[200, 1_000]));
+                world.sim.set_link_max_message_latency(replicator, server, latency);
+                self.ends.push((until, End::Hasten(replicator, server)));
+            }
+            Kind::Refuse => {
+                set_refuses(world, server, true);
+                self.ends.push((until, End::Accept(server)));
+            }
+            Kind::StartingUp => {
+                knobs.set_refuses(true);
+                ends(End::StartedUp(server));
+            }
+            Kind::SqlError => {
+                let (text, code) = (self.random.pick(&TEXTS), self.random.pick(&PASSING));
+                knobs.fail_next(text, code);
+            }
+            Kind::SqlKill => {
+                let (text, code) = (self.random.pick(&TEXTS), self.random.pick(&ENDING));
+                knobs.kill_next(text, code);
+            }
+            Kind::LostCommit => world.target.knobs.lose_commit(Loss::BeforeCommit),
+            Kind::LostAnswer => world.target.knobs.lose_commit(Loss::AfterCommit),
+            Kind::Zombie => {
+                let taken = world.source.slot.change(|slot| {
+                    let free = slot.active_pid.is_none();
+                    slot.active_pid = slot.active_pid.or(Some(ZOMBIE_PID));
+                    free
+                });
+                if taken {
+                    ends(End::ZombieGone);
+                }
+            }
+            Kind::EndStreams => world.source.end_streams(),
+            Kind::FewSessions => {
+                world.target.knobs.set_connections_max(Some(self.random.within(1, 3)));
+                self.ends.push((until, End::ManySessions));
+            }
+            Kind::Delay => {
+                let delay = Duration::from_millis(self.random.pick(&[20, 300, 3_000]));
+                world.target.knobs.set_delay(delay);
+                self.ends.push((until, End::NoDelay));
+            }
+        }
+    }
+
+    fn kill(&mut self, world: &mut World<'_>, host: &'static str, until: Duration) {
+        if world.sim.is_host_running(host) {
+            world.sim.crash(host);
+            self.ends.push((until, End::Restart(host)));
+        }
+    }
+
+    fn end(&mut self, world: &mut World<'_>, end: End) {
+        // Another fault of the same kind may have begun meanwhile; it ends now, too.
+        say("fault", format_args!("ends: {end:?}"));
+        match end {
+            End::Restart(host) => {
+                if host == "source" {
+                    world.source.recover();
+                }
+                world.sim.bounce(host);
+            }
+            End::Repair(one, other) => world.sim.repair(one, other),
+            End::Release(one, other) => world.sim.release(one, other),
+            End::Hasten(one, other) => {
+                let latency = Duration::from_millis(10);
+                world.sim.set_link_max_message_latency(one, other, latency);
+            }
+            End::Accept(server) => set_refuses(world, server, false),
+            End::StartedUp("source") => world.source.knobs.set_refuses(false),
+            End::StartedUp(_) => world.target.knobs.set_refuses(false),
+            End::ZombieGone => world.source.slot.change(|slot| {
+                slot.active_pid.take_if(|pid| *pid == ZOMBIE_PID);
+            }),
+            End::ManySessions => world.target.knobs.set_connections_max(None),
+            End::NoDelay => world.target.knobs.set_delay(Duration::ZERO),
+        }
+    }
+}
+
+fn set_refuses(world: &World<'_>, server: &str, refuses: bool) {
+    match server {
+        "source" => world.source.set_refuses(refuses),
+        _ => world.target.set_refuses(refuses),
+    }
+}

@@ -1,0 +1,244 @@
+//! The hosts of a world with sockets, and its two phases: first everything may break and nothing may be
+//! wrong; then all is healed, and everything must arrive.
+use std::future::Future;
+use std::io;
+use std::panic::resume_unwind;
+use std::time::Duration;
+
+use replicator_core::model::position::Position;
+use replicator_io::replicate::PgLogicalSettings;
+use tokio::task::JoinSet;
+use turmoil::net::{TcpListener, TcpStream};
+use turmoil::{Builder, Sim};
+
+use super::checker::Checker;
+use super::fault::{Faults, Kind};
+use super::inject::Injector;
+use super::reach::{Reach, Reached};
+use super::replicator::{Replicator, settings};
+use super::source::Source;
+use super::target::Target;
+use super::trace;
+use crate::fault::{Kind as SourceKind, Setup};
+use crate::os::set_elapsed;
+use crate::random::Random;
+use crate::schema::schema;
+
+/// Where the servers listen.
+const PORT: u16 = 5_432;
+
+/// Connections that wait to be accepted, and messages on their way in each direction of one.
+const TCP_CAPACITY: usize = 256;
+
+/// Simulated time that the network moves in one step.
+const TICK: Duration = Duration::from_millis(5);
+
+/// Longest that healed hosts may take until everything has arrived: the longest pauses of the supervisor
+/// and of those who wait for a dead peer, one after the other.
+const HEALED_MAX: Duration = Duration::from_secs(90);
+
+/// Everything that is drawn once for a world.
+#[derive(Clone, Debug)]
+pub struct Drawn {
+    /// The tables, what transactions do with them, and the limits of the machine.
+    pub setup: Setup,
+    /// What goes wrong.
+    pub faults: Faults,
+    /// How many transactions the source commits.
+    pub commits: usize,
+    /// How long the first phase lasts.
+    pub lasts: Duration,
+    /// The longest that a message takes.
+    pub latency_max: Duration,
+    // Everything that happens later follows from this.
+    random: Random,
+}
+
+impl Drawn {
+    /// Draws a world.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let mut setup = Setup::draw(SourceKind::Ordered, random.word());
+        // The target accepts what the source accepted.
+        setup.limits = false;
+        let millis = |number: usize| Duration::from_millis(u64::try_from(number).expect("small"));
+        Self {
+            setup,
+            faults: Faults::draw(&mut random),
+            commits: random.within(1, 60),
+            lasts: millis(random.within(2_000, 20_000)),
+            latency_max: millis(random.pick(&[2, 10, 100])),
+            random,
+        }
+    }
+}
+
+/// How a world ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Everything is in the target and the source knows it.
+    Arrived,
+    /// Healed, and still it did not arrive.
+    NotLive(String),
+}
+
+/// The hosts, and what they share.
+pub(super) struct World<'a> {
+    pub(super) sim: Sim<'a>,
+    pub(super) source: Source,
+    pub(super) target: Target,
+    pub(super) replicators: Vec<(&'static str, Replicator)>,
+    pub(super) reach: Reach,
+    checker: Checker,
+}
+
+/// Runs a world to its end.
+pub(super) fn run(drawn: Drawn, reach: &mut Reach) -> Verdict {
+    let Drawn { faults, commits, lasts, mut random, .. } = drawn.clone();
+    let mut world = World::build(&drawn, &mut random);
+    let mut injector = Injector::new(faults, Random::new(random.word()));
+    let mut left = commits;
+    while world.sim.elapsed() < lasts {
+        let steps_left = (lasts - world.sim.elapsed()).as_millis() / TICK.as_millis();
+        let steps_left = usize::try_from(steps_left).unwrap_or(usize::MAX).max(1);
+        // Spread over the time that is left, in bursts.
+        if left > 0 && random.below(steps_left) < left {
+            let burst = random.pick(&[1, 1, 1, 2, 5]).min(left);
+            (0..burst).for_each(|_| world.source.commit());
+            left -= burst;
+        }
+        if random.below(400) == 0 {
+            world.source.write_other();
+        }
+        if random.below(300) == 0 {
+            world.source.checkpoint();
+        }
+        injector.act(&mut world, TICK);
+        world.step();
+    }
+    injector.heal(&mut world);
+    trace::say("world", "is healed");
+    let healed = world.sim.elapsed();
+    let verdict = loop {
+        world.step();
+        if world.is_done() {
+            break Verdict::Arrived;
+        }
+        let took = world.sim.elapsed() - healed;
+        if HEALED_MAX < took {
+            break Verdict::NotLive(world.describe());
+        }
+    };
+    world.reach.add(Reached::GroupCommit, world.checker.group_commits);
+    world.reach.add(Reached::OutOfOrder, world.checker.out_of_order);
+    reach.merge(&world.reach);
+    verdict
+}
+
+impl World<'_> {
+    fn build(drawn: &Drawn, random: &mut Random) -> Self {
+        let mut builder = Builder::new();
+        builder
+            .rng_seed(random.word())
+            .tick_duration(TICK)
+            .min_message_latency(Duration::from_millis(1))
+            .max_message_latency(drawn.latency_max)
+            .tcp_capacity(TCP_CAPACITY)
+            .simulation_duration(Duration::MAX);
+        if random.chance(50) {
+            builder.enable_random_order();
+        }
+        let source = Source::new(drawn.setup.clone(), random.word());
+        let target = Target::new(random.word());
+        let settings = settings(drawn.setup.config, random);
+        let mut world = Self {
+            sim: builder.build(),
+            source,
+            target,
+            replicators: Vec::new(),
+            reach: Reach::default(),
+            checker: Checker::new(),
+        };
+        let source = world.source.clone();
+        world.sim.host("source", move || {
+            let source = source.clone();
+            listen(move |stream| source.clone().serve(stream))
+        });
+        let target = world.target.clone();
+        world.sim.host("target", move || {
+            let target = target.clone();
+            listen(move |stream| target.clone().serve(stream))
+        });
+        world.add_replicator("replicator", settings.clone());
+        if drawn.faults.kinds.contains(&Kind::Rival) {
+            world.add_replicator("rival", settings);
+        }
+        world
+    }
+
+    fn add_replicator(&mut self, name: &'static str, settings: PgLogicalSettings) {
+        let replicator = Replicator::new(name, settings);
+        let running = replicator.clone();
+        self.sim.host(name, move || running.clone().run());
+        self.replicators.push((name, replicator));
+    }
+
+    /// Lets a moment pass, then checks every promise.
+    fn step(&mut self) {
+        if let Err(error) = self.sim.step() {
+            panic!("a host died: {error}");
+        }
+        set_elapsed(self.sim.elapsed());
+        self.checker.look(&self.source, &self.target.sql);
+        if let Some(broken) = trace::take_broken() {
+            panic!("{broken}");
+        }
+    }
+
+    /// Everything is in the target, and the source knows that.
+    fn is_done(&self) -> bool {
+        let end = self
+            .source
+            .with_history(|history| self.checker.is_complete(history).then(|| history.end()));
+        let Some(end) = end else { return false };
+        let confirmed = Position::Lsn(self.source.slot.now().confirmed_flush);
+        if end > Some(confirmed) {
+            return false;
+        }
+        let database = self.source.database();
+        for (id, table) in schema().catalog.tables() {
+            let (is, should) = (self.target.sql.rows(id), database.rows(id));
+            assert!(is == *should, "in the end {} is {is:?}, not {should:?}", table.name);
+        }
+        true
+    }
+
+    fn describe(&self) -> String {
+        let slot = self.source.slot.now();
+        let end = self.source.with_history(|history| history.end());
+        format!("the source ends at {end:?}, its slot is {slot:?}")
+    }
+}
+
+/// Accepts connections for ever and serves each in a task of its own.
+async fn listen<F>(serve: impl Fn(TcpStream) -> F) -> turmoil::Result
+where
+    F: Future<Output = io::Result<()>> + 'static,
+{
+    let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
+    let mut sessions = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            Some(ended) = sessions.join_next() => {
+                if let Err(died) = ended && died.is_panic() {
+                    resume_unwind(died.into_panic());
+                }
+            }
+            accepted = listener.accept() => {
+                sessions.spawn_local(serve(accepted?.0));
+            }
+        }
+    }
+}

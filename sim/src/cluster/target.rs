@@ -1,0 +1,54 @@
+//! The host of the pretend target, which holds the staging schema, too.
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::sql::{Knobs, Role, SqlServer};
+use super::wire::Connection;
+
+/// After this long the kernel's keepalives have told the server that a client is gone.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// The target. Clones are the same one; it outlives its host's processes.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// What it holds.
+    pub sql: SqlServer,
+    /// What goes wrong there.
+    pub knobs: Arc<Knobs>,
+    /// Whether connections are dropped at once.
+    refuses: Arc<AtomicBool>,
+}
+
+impl Target {
+    /// A server with empty tables.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let knobs = Arc::new(Knobs::default());
+        knobs.set_silence_max(Some(SILENCE_MAX));
+        let refuses = Arc::new(AtomicBool::new(false));
+        Self { sql: SqlServer::new(Role::Target, seed), knobs, refuses }
+    }
+
+    /// Whether connections are dropped at once.
+    pub fn set_refuses(&self, refuses: bool) {
+        self.refuses.store(refuses, Ordering::Relaxed);
+    }
+
+    /// Serves one connection to its end.
+    ///
+    /// # Errors
+    ///
+    /// The connection broke, or the client broke the protocol.
+    pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S) -> io::Result<()> {
+        if self.refuses.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut connection = Connection::new(stream);
+        let Some(startup) = connection.open().await? else { return Ok(()) };
+        self.sql.serve(startup, connection.into_stream(), self.knobs).await
+    }
+}

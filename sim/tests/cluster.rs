@@ -1,0 +1,56 @@
+//! The world with sockets: the same seed does the same, and a fixed list of seeds keeps every promise.
+//!
+//! Determinism comes first: without it no other result counts.
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::thread;
+
+use sim::cluster::command::first_difference;
+use sim::cluster::{Outcome, Reach, Report, pg_forward};
+
+const SEEDS: u64 = 20;
+
+/// Runs a world in another process and returns its trace.
+fn elsewhere(seed: u64, name: &str) -> Vec<String> {
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{seed}.trace"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
+    command.arg(seed.to_string()).args(["--scenario", "pg_forward", "--trace"]).arg(&file);
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    assert!(status.success(), "seed {seed} ended with {status}:\n{said}");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn check_same(seed: u64, one: &[String], other: &[String], where_to: &str) {
+    let difference = first_difference(one, other);
+    assert!(difference.is_none(), "seed {seed} does something else {where_to}: {difference:?}");
+}
+
+/// Twice here, twice elsewhere.
+fn check_seed(seed: u64) -> Report {
+    let report = pg_forward(seed);
+    assert!(50 < report.trace.len(), "seed {seed}: hardly anything happened");
+    assert_eq!(report.outcome, Outcome::Arrived, "sim {seed} --scenario pg_forward");
+    check_same(seed, &report.trace, &pg_forward(seed).trace, "in the same process");
+    check_same(seed, &report.trace, &elsewhere(seed, "first"), "in another process");
+    check_same(seed, &report.trace, &elsewhere(seed, "second"), "in a third process");
+    report
+}
+
+#[test]
+fn a_seed_does_the_same_again_in_this_process_and_in_others() {
+    let check = |first: u64| -> Vec<Report> {
+        (0..SEEDS).filter(|seed| seed % 2 == first).map(check_seed).collect()
+    };
+    let reports: Vec<Report> = thread::scope(|scope| {
+        let halves = [scope.spawn(move || check(0)), scope.spawn(move || check(1))];
+        halves.into_iter().flat_map(|half| half.join().unwrap()).collect()
+    });
+    let mut reach = Reach::default();
+    reports.iter().for_each(|report| reach.merge(&report.reach));
+    let faults = reach.faults();
+    assert!(15 < faults, "{SEEDS} seeds have {faults} kinds of faults only:\n{reach}");
+}
