@@ -305,6 +305,21 @@ async fn a_key_is_moved_and_a_cycle_closed_at_the_commit() {
 }
 
 #[tokio::test]
+async fn an_update_that_sent_nothing_but_the_key_finds_its_row() {
+    let bench = Bench::new().await;
+    let (fence, _) = bench.store.begin().await.unwrap();
+    let put = bench.mutation("plain", &[Some("1"), Some("8"), None, Some("3")], Change::Upsert);
+    bench.target.apply(fence, request(1, vec![put])).await.unwrap();
+    let unsent = [Some("1"), Some("?"), Some("?"), Some("?")];
+    let update = bench.mutation("plain", &unsent, Change::Update);
+    bench.target.apply(fence, request(2, vec![update])).await.unwrap();
+    let missing = [Some("2"), Some("?"), Some("?"), Some("?")];
+    let update = bench.mutation("plain", &missing, Change::Update);
+    let refused = bench.target.apply(fence, request(3, vec![update])).await;
+    assert!(matches!(refused, Err(Failure::Rejected { .. })), "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_lost_answer_leaves_the_outcome_to_be_found_in_the_record() {
     for (loss, commits) in [(Loss::BeforeCommit, 0), (Loss::AfterCommit, 1)] {
         let bench = Bench::new().await;

@@ -57,7 +57,10 @@ impl Data {
     /// Makes what a transaction wrote visible to all, at once.
     pub(super) fn commit(&mut self, tx: Tx) {
         let mut changes = Vec::new();
-        for ((table, key), new) in tx.writes {
+        let writes = tx.writes.into_iter();
+        for (table, (key, new)) in
+            writes.flat_map(|(table, rows)| rows.into_iter().map(move |row| (table, row)))
+        {
             let rows = &mut self.rows[table];
             let old = match &new {
                 Some(row) => rows.insert(key.clone(), row.clone()),
@@ -80,7 +83,7 @@ pub(super) struct Tx {
     /// Whose it is.
     pub(super) session: u64,
     /// What it wrote: rows, and `None` for those that it deleted.
-    writes: BTreeMap<Place, Written>,
+    writes: BTreeMap<usize, BTreeMap<Key, Written>>,
     /// What was in `writes` before each write.
     undo: Vec<(Place, Option<Written>)>,
     /// Whether deferrable constraints wait for the commit.
@@ -115,9 +118,11 @@ impl Tx {
 
     pub(super) fn undo_to(&mut self, mark: Mark) {
         while mark.undo < self.undo.len() {
-            match self.undo.pop().expect("just counted") {
-                (place, Some(had)) => self.writes.insert(place, had),
-                (place, None) => self.writes.remove(&place),
+            let ((table, key), had) = self.undo.pop().expect("just counted");
+            let rows = self.writes.entry(table).or_default();
+            match had {
+                Some(had) => rows.insert(key, had),
+                None => rows.remove(&key),
             };
         }
         self.deferred.truncate(mark.deferred);
@@ -154,8 +159,7 @@ pub(super) struct Work<'a> {
 
 impl Work<'_> {
     pub(super) fn get(&self, table: usize, key: &[Value]) -> Option<&Row> {
-        // One lookup with an owned key costs less than two maps of maps to understand.
-        match self.tx.writes.get(&(table, key.to_vec())) {
+        match self.tx.writes.get(&table).and_then(|rows| rows.get(key)) {
             Some(written) => written.as_ref(),
             None => self.data.rows[table].get(key),
         }
@@ -163,17 +167,17 @@ impl Work<'_> {
 
     /// All rows of a table, those of this transaction last.
     pub(super) fn rows(&self, table: usize) -> impl Iterator<Item = (&Key, &Row)> {
-        let own = self.tx.writes.range((table, Key::new())..(table + 1, Key::new()));
-        let committed = self.data.rows[table].iter().filter(move |(key, _)| {
-            self.tx.writes.is_empty() || !self.tx.writes.contains_key(&(table, (*key).clone()))
-        });
-        committed.chain(own.filter_map(|((_, key), row)| Some((key, row.as_ref()?))))
+        let own = self.tx.writes.get(&table);
+        let committed = self.data.rows[table].iter();
+        let committed =
+            committed.filter(move |(key, _)| own.is_none_or(|own| !own.contains_key(*key)));
+        let own = own.into_iter().flatten();
+        committed.chain(own.filter_map(|(key, row)| Some((key, row.as_ref()?))))
     }
 
     pub(super) fn set(&mut self, table: usize, key: Key, row: Option<Row>) {
-        let place = (table, key);
-        let had = self.tx.writes.insert(place.clone(), row);
-        self.tx.undo.push((place, had));
+        let had = self.tx.writes.entry(table).or_default().insert(key.clone(), row);
+        self.tx.undo.push(((table, key), had));
     }
 
     pub(super) fn lock(&mut self, lock: Lock, mode: Mode) -> Result<(), Halt> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use super::ast::{Expr, From, Item, Op, Rows, Select, Statement};
 use super::data::Data;
 use super::error::SqlError;
+use super::eval::names_of;
 use super::table::TableDef;
 use super::value::{Base, Type};
 
@@ -21,6 +22,8 @@ struct Look<'a> {
     data: &'a Data,
     /// The tables that it names, wherever.
     tables: Vec<Arc<TableDef>>,
+    /// The columns of what else rows come from.
+    names: Vec<String>,
     params: Vec<Option<Type>>,
 }
 
@@ -33,7 +36,7 @@ pub(super) fn shape(data: &Data, statement: &Statement, given: &[u32]) -> Result
         }
     });
     let params = params.collect::<Result<_, _>>()?;
-    let mut look = Look { data, tables: Vec::new(), params };
+    let mut look = Look { data, tables: Vec::new(), names: Vec::new(), params };
     let mut columns = Vec::new();
     match statement {
         Statement::Select(query) => {
@@ -64,6 +67,7 @@ pub(super) fn shape(data: &Data, statement: &Statement, given: &[u32]) -> Result
             for (_, expr) in insert.conflict.iter().flat_map(|conflict| &conflict.set) {
                 look.expr(expr)?;
             }
+            insert.returning.iter().try_for_each(|item| look.expr(&item.expr))?;
             columns = look.outputs(&insert.returning);
         }
         Statement::Update(update) => {
@@ -114,8 +118,14 @@ impl Look<'_> {
         for source in from {
             match source {
                 From::Table { name, .. } => drop(self.table(name)?),
-                From::Unnest { lists, .. } => lists.iter().try_for_each(|list| self.expr(list))?,
-                From::Select { query, .. } => self.query(query)?,
+                From::Unnest { lists, columns, .. } => {
+                    self.names.extend_from_slice(columns);
+                    lists.iter().try_for_each(|list| self.expr(list))?;
+                }
+                From::Select { query, .. } => {
+                    self.query(query)?;
+                    self.names.extend(names_of(query)?);
+                }
             }
         }
         Ok(())
@@ -155,8 +165,14 @@ impl Look<'_> {
             | Expr::Int(_)
             | Expr::Text(_)
             | Expr::Star
-            | Expr::Column { .. }
             | Expr::Call(_) => Ok(()),
+            Expr::Column { name, .. } => {
+                let known = self.tables.iter().any(|table| table.column(name).is_ok());
+                if known || self.names.contains(name) {
+                    return Ok(());
+                }
+                Err(SqlError::new("42703", format!("column \"{name}\" does not exist")))
+            }
         }
     }
 

@@ -162,7 +162,7 @@ impl<'w> Work<'w> {
             let name = &def.columns[*column].name;
             parts.iter().find_map(|part| {
                 let Expr::Binary(Op::Equal, left, right) = part else { return None };
-                let given = is_column(left, alias, name) && is_free_of(right, alias);
+                let given = is_column(left, alias, name) && is_given(right, alias, scope);
                 given.then_some(&**right)
             })
         };
@@ -286,12 +286,15 @@ fn is_column(expr: &Expr, alias: &str, name: &str) -> bool {
         if column == name && of.as_deref().is_none_or(|of| of == alias))
 }
 
-/// Whether an expression means no column of `alias`. Says no where it would have to look closer.
-fn is_free_of(expr: &Expr, alias: &str) -> bool {
+/// Whether an expression has a value before the rows of `alias` are looked at. Says no where it would
+/// have to look closer.
+fn is_given(expr: &Expr, alias: &str, scope: &Scope<'_>) -> bool {
     match expr {
         Expr::Null | Expr::Bool(_) | Expr::Int(_) | Expr::Text(_) | Expr::Param(_) => true,
-        Expr::Column { of, .. } => of.as_deref().is_some_and(|of| of != alias),
-        Expr::Cast(inner, _) => is_free_of(inner, alias),
+        Expr::Column { of, name } => {
+            of.as_deref().is_some_and(|of| of != alias && scope.column(Some(of), name).is_ok())
+        }
+        Expr::Cast(inner, _) => is_given(inner, alias, scope),
         Expr::Star
         | Expr::Binary(..)
         | Expr::Not(_)

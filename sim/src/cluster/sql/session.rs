@@ -256,7 +256,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        self.knobs.take_failure(sql)?;
+        if let Err(error) = self.knobs.take_failure(sql) {
+            if matches!(statement, Statement::Commit) {
+                // A COMMIT that fails ends the transaction.
+                self.tx.roll_back();
+            }
+            return Err(error.into());
+        }
         let answer = match statement {
             Statement::Empty => {
                 self.wire.reply.empty_query();
