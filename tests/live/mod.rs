@@ -9,6 +9,7 @@ mod faults;
 mod fixtures;
 mod large;
 mod preflight;
+mod pretend;
 mod semantics;
 mod torture;
 mod upgrade;
