@@ -21,7 +21,7 @@ FUZZ_VERSION := 0.13.2
 TOOLS := $(CURDIR)/target/tools
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test check lint unit live bench fuzz nightly help
+.PHONY: build demo test check lint unit live bench fuzz sim-long mutants nightly help
 
 build: ## the program, as target/release/replicator
 	$(CARGO) build --release -p replicator
@@ -65,9 +65,19 @@ fuzz: ## one check of fuzz/fuzz_targets on random bytes (TARGET=pgoutput SECONDS
 	PATH="$(TOOLS)/bin:$$PATH" RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --target-dir target/fuzz --features libfuzzer $(TARGET) \
 	  target/fuzz-corpus/$(TARGET) fuzz/corpus/$(TARGET) -- -max_total_time=$(SECONDS)
 
+sim-long: ## worlds from many seeds on all cores, and every story of the tiny ones (SECONDS=60)
+	$(CARGO) build --profile sim -p sim
+	target/sim/sim exhaustive --transactions 2
+	target/sim/sim sweep --seconds $(SECONDS)
+
+mutants: ## plants faults in copies of the sources; the random worlds must notice each of them
+	$(CARGO) run --profile sim -p sim -- mutants
+
 nightly: ## for the night: everything, longer, with more worlds, more kills and every decoder
 	$(MAKE) lint test
 	PROPTEST_CASES=100000 $(CARGO) test -p sim --profile sim
+	$(MAKE) sim-long SECONDS=3600
+	$(MAKE) mutants
 	for target in fuzz/fuzz_targets/*.rs; do \
 	  $(MAKE) fuzz TARGET="$$(basename "$$target" .rs)" SECONDS=900 || exit 1; \
 	done

@@ -91,14 +91,15 @@ pub fn run(workspace: &Path, names: &[&str]) -> Result<usize, MutantError> {
             fs::write(&path, text).map_err(at(&path))?;
         }
         let word = match verdict {
-            Verdict::Fails => "caught",
-            Verdict::Hangs => "caught (hangs)",
+            Verdict::Fails(Some(worlds)) => format!("caught in world {}", worlds + 1),
+            Verdict::Fails(None) => "caught".to_owned(),
+            Verdict::Hangs => "caught, it hangs".to_owned(),
             Verdict::Passes => {
                 survived += 1;
-                "survived"
+                "survived".to_owned()
             }
         };
-        say(&format!("{word:<10} {}", patch.name))?;
+        say(&format!("{word:<22} {}", patch.name))?;
     }
     say(&format!("{} planted, {survived} survived", patches.len()))?;
     Ok(survived)
@@ -117,7 +118,8 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> MutantError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Passes,
-    Fails,
+    /// After so many worlds that passed, if the test says so.
+    Fails(Option<u64>),
     Hangs,
 }
 
@@ -153,11 +155,17 @@ impl Bench {
         if !built.success() {
             return Err(MutantError::DoesNotCompile { patch: patch.to_owned() });
         }
-        let mut test = self.cargo(&[]).spawn().map_err(MutantError::Cargo)?;
+        let said = self.build.join("said");
+        let file = fs::File::create(&said).map_err(at(&said))?;
+        let mut test = self.cargo(&[]).stdout(file).spawn().map_err(MutantError::Cargo)?;
         let started = Instant::now();
         loop {
             if let Some(status) = test.try_wait().map_err(MutantError::Cargo)? {
-                return Ok(if status.success() { Verdict::Passes } else { Verdict::Fails });
+                if status.success() {
+                    return Ok(Verdict::Passes);
+                }
+                let said = fs::read_to_string(&said).map_err(at(&said))?;
+                return Ok(Verdict::Fails(worlds_before(&said)));
             }
             if TEST_LIMIT < started.elapsed() {
                 test.kill().map_err(MutantError::Cargo)?;
@@ -184,6 +192,12 @@ impl Bench {
             .stderr(Stdio::null());
         command
     }
+}
+
+/// How many worlds of a kind the test says to have passed before one failed; the least of them.
+fn worlds_before(said: &str) -> Option<u64> {
+    let counts = said.lines().filter_map(|line| line.trim().strip_prefix("successes: "));
+    counts.filter_map(|count| count.trim().parse().ok()).min()
 }
 
 /// Copies sources; leaves out what is built, and the history.
@@ -272,7 +286,43 @@ fn parse(name: &str, text: &str) -> Result<Patch, MutantError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Change, MutantError, Patch, parse};
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::{Change, MutantError, Patch, parse, patches, worlds_before};
+
+    #[test]
+    fn every_patch_fits_the_sources() {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let all = patches(workspace, &[]).unwrap();
+        assert!(30 < all.len(), "only {} patches", all.len());
+        for Patch { name, changes } in all {
+            let mut texts = BTreeMap::new();
+            for Change { file, old, new } in changes {
+                let read = || std::fs::read_to_string(workspace.join(&file)).unwrap();
+                let text = texts.entry(file.clone()).or_insert_with(read);
+                assert_eq!(text.matches(&old).count(), 1, "{name}: {file} has\n{old}");
+                *text = text.replacen(&old, &new, 1);
+            }
+        }
+    }
+
+    #[test]
+    fn every_patch_is_in_the_table_of_the_readme() {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let text = std::fs::read_to_string(workspace.join("sim/README.md")).unwrap();
+        for Patch { name, .. } in patches(workspace, &[]).unwrap() {
+            assert!(text.contains(&format!("| `{name}` |")), "{name} is not in the table");
+        }
+    }
+
+    #[test]
+    fn the_test_says_how_many_worlds_passed() {
+        let said =
+            "minimal failing input: x\n\tsuccesses: 12\n\tlocal rejects: 0\n\tsuccesses: 7\n";
+        assert_eq!(worlds_before(said), Some(7));
+        assert_eq!(worlds_before("test result: FAILED"), None);
+    }
 
     #[test]
     fn a_diff_is_old_lines_and_new_lines() {
