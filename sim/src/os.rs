@@ -23,10 +23,8 @@ const MONOTONIC_START_SECONDS: i64 = 1_000_000;
 thread_local! {
     /// The next random word comes from this. `None`: ask the system.
     static SEED: Cell<Option<u64>> = const { Cell::new(None) };
-    /// The last simulated time, for when the simulation cannot be asked.
+    /// Simulated time, as it was told last.
     static ELAPSED: Cell<(i64, i64)> = const { Cell::new((0, 0)) };
-    /// The simulation is being asked what time it is. It may ask a clock itself.
-    static ASKING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Runs `f` in a thread in which everything random follows from `seed` and the time is the simulation's.
@@ -42,7 +40,7 @@ pub fn with_seed<T: Send + 'static>(seed: u64, f: impl FnOnce() -> T + Send + 's
     thread::spawn(run).join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-/// Tells what time it is between two steps of a simulation, when nobody can ask it.
+/// Tells this thread how much simulated time has passed. It stands still until it is told again.
 pub fn set_elapsed(now: Duration) {
     let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     ELAPSED.set((seconds, i64::from(now.subsec_nanos())));
@@ -63,12 +61,6 @@ pub fn wall_micros() -> i64 {
 
 /// Simulated time since the beginning, as seconds and nanoseconds.
 fn elapsed() -> (i64, i64) {
-    if !ASKING.replace(true) {
-        if let Some(now) = turmoil::sim_elapsed() {
-            set_elapsed(now);
-        }
-        ASKING.set(false);
-    }
     ELAPSED.get()
 }
 

@@ -108,7 +108,12 @@ pub fn settings(core: Config, random: &mut Random) -> PgLogicalSettings {
         slot: SLOT.to_owned(),
         publication: None,
         standby_timeout: Duration::from_millis(random.pick(&[200, 1_000, 5_000])),
-        core: Config { on_reject: OnReject::Stop, ..core },
+        core: Config {
+            on_reject: OnReject::Stop,
+            // A save that failed is tried again after this time; the program never has none.
+            save_interval: core.save_interval.max(Duration::from_millis(10)),
+            ..core
+        },
         truncate: TruncatePolicy::Apply,
         apply_timeout: seconds(random.pick(&[2, 5])),
         dlq_table: "replicator_dlq".to_owned(),
