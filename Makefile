@@ -62,7 +62,8 @@ fuzz: ## one check of fuzz/fuzz_targets on random bytes (TARGET=pgoutput SECONDS
 	@# Finds go to the first corpus; what is worth keeping is moved to the second by hand.
 	mkdir -p target/fuzz-corpus/$(TARGET)
 	@# The sanitizers come with the stable compiler, but their flags need this variable.
-	PATH="$(TOOLS)/bin:$$PATH" RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --target-dir target/fuzz --features libfuzzer $(TARGET) \
+	@# Linking each target whole with the others would take minutes of each run.
+	PATH="$(TOOLS)/bin:$$PATH" RUSTC_BOOTSTRAP=1 CARGO_PROFILE_RELEASE_LTO=off $(CARGO) fuzz run --target-dir target/fuzz --features libfuzzer $(TARGET) \
 	  target/fuzz-corpus/$(TARGET) fuzz/corpus/$(TARGET) -- -max_total_time=$(SECONDS)
 
 sim-long: ## worlds from many seeds on all cores, and every story of the tiny ones (SECONDS=60)
