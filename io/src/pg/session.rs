@@ -1,6 +1,8 @@
 //! What holds for every session of ours: how values are written, and who we are.
 use std::time::Duration;
 
+use replicator_core::dialect::Product;
+
 use super::conninfo::ConnInfo;
 
 /// Values must be written in one way, whatever a server's defaults: dates in ISO form, the exact digits
@@ -12,6 +14,15 @@ const SETTINGS: [(&str, &str); 6] = [
     ("intervalstyle", "postgres"),
     ("lc_monetary", "C"),
     ("timezone", "UTC"),
+];
+
+/// How PostgreSQL finds out that we are gone, in seconds and questions: after a minute. Otherwise, when our
+/// machine dies between BEGIN and COMMIT, it waits for the kernel's usual two hours, and the limit on idle
+/// transactions does not help: it does not count while messages of a pipeline are awaited (seen on 15).
+const KEEPALIVES: [(&str, &str); 3] = [
+    ("tcp_keepalives_idle", "30"),
+    ("tcp_keepalives_interval", "10"),
+    ("tcp_keepalives_count", "3"),
 ];
 
 /// What a connection string does not say about a session.
@@ -39,6 +50,23 @@ impl Default for SessionOptions {
 }
 
 impl SessionOptions {
+    /// For sessions that hold locks: the server must notice soon that we are gone, because they stand in
+    /// the way of the next run. A transaction may be idle for `idle`.
+    #[must_use]
+    pub fn writing(product: Product, idle: Duration) -> Self {
+        let settings: &[(&str, &str)] = match product {
+            Product::Postgres => &KEEPALIVES,
+            // It has no such settings, and closes connections that do not answer by itself.
+            Product::Cockroach => &[],
+        };
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Self {
+            idle_in_transaction_timeout: Some(idle),
+            settings: settings.iter().map(owned).collect(),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn application_name<'a>(&'a self, conninfo: &'a ConnInfo) -> &'a str {
         conninfo.application_name.as_ref().unwrap_or(&self.application_name)
     }
@@ -86,7 +114,21 @@ fn push_escaped(text: &mut String, value: &str) {
 mod tests {
     use std::time::Duration;
 
+    use replicator_core::dialect::Product;
+
     use super::SessionOptions;
+
+    #[test]
+    fn postgres_looks_whether_a_session_that_writes_is_still_there() {
+        let conninfo = "postgres://u@h".parse().unwrap();
+        let options = |product| {
+            SessionOptions::writing(product, Duration::from_secs(60)).startup_options(&conninfo)
+        };
+        let postgres = options(Product::Postgres);
+        assert!(postgres.contains("idle_in_transaction_session_timeout=60000"), "{postgres}");
+        assert!(postgres.contains("-c tcp_keepalives_idle=30 "), "{postgres}");
+        assert!(!options(Product::Cockroach).contains("keepalives"));
+    }
 
     #[test]
     fn our_settings_come_after_those_of_the_connection_string() {

@@ -216,12 +216,12 @@ impl<D: Dial> Attempt<D> {
         let Some(period) = self.settings.schema_refresh else {
             return std::future::pending().await;
         };
+        let product = ground.dialect.product;
+        let options = self.session_options(product);
         loop {
             tokio::time::sleep(period).await;
-            let asking =
-                connect_sql(&self.dial, &self.settings.target, &self.session_options()).await;
+            let asking = connect_sql(&self.dial, &self.settings.target, &options).await;
             let Ok(session) = asking else { continue };
-            let product = ground.dialect.product;
             match catalog::load(session.client(), product, &ground.schema.schema).await {
                 Ok(current) if current == **catalog => (),
                 Ok(_) => {

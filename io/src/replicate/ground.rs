@@ -1,7 +1,7 @@
 //! What a run stands on: both sides looked at, staging prepared.
 use std::time::Duration;
 
-use replicator_core::dialect::Dialect;
+use replicator_core::dialect::{Dialect, Product};
 use replicator_core::model::ident::SchemaName;
 use tracing::{info, warn};
 
@@ -42,9 +42,19 @@ impl<D: Dial> Attempt<D> {
         let schema = self.schema();
         let database = schema.database.clone().unwrap_or_else(|| settings.target.database.clone());
 
+        let own_staging = match &settings.staging {
+            Some(staging) => Some(connect(&self.dial, "staging", staging, &options).await?),
+            None => None,
+        };
+        let store_product = match &own_staging {
+            Some(session) => {
+                answer("staging", limit, product::detect(session.client())).await?.product
+            }
+            None => product,
+        };
         let store_conninfo = settings.staging.as_ref().unwrap_or(&settings.target);
         let staging_name =
-            StagingName::resolve(&settings.staging_schema, product, &store_conninfo.database)
+            StagingName::resolve(&settings.staging_schema, store_product, &store_conninfo.database)
                 .map_err(|error| Trouble::Lasting(error.to_string()))?;
         let shared = settings.staging.is_none();
         let preflight_options = preflight::Options {
@@ -72,16 +82,13 @@ impl<D: Dial> Attempt<D> {
             }
         }
 
-        let store_session = match &settings.staging {
-            Some(staging) => connect(&self.dial, "staging", staging, &options).await?,
-            None => target_session,
-        };
+        let store_session = own_staging.unwrap_or(target_session);
         let prepared =
             schema::prepare(store_session.client(), &staging_name, settings.staging_create);
         answer("staging", limit, prepared).await?;
-        let store_pool = self.pool(store_conninfo, settings.staging_pool);
+        let store_pool = self.pool(store_conninfo, store_product, settings.staging_pool);
         let named = self.schema_text();
-        let store = PgStore::pglogical(store_pool, product, &staging_name, &named, limit);
+        let store = PgStore::pglogical(store_pool, store_product, &staging_name, &named, limit);
         let (applied, fences, stream) = store.record_names();
         let record = shared.then(|| Record {
             applied_table: applied.to_owned(),
@@ -90,7 +97,7 @@ impl<D: Dial> Attempt<D> {
             product,
         });
         let dialect = Dialect { product, database };
-        let target: TargetPool<D> = self.pool(&settings.target, settings.target_pool);
+        let target: TargetPool<D> = self.pool(&settings.target, product, settings.target_pool);
         Ok(Ground { facts, schema, dialect, target, store, record })
     }
 
@@ -115,13 +122,19 @@ impl<D: Dial> Attempt<D> {
         }
     }
 
-    fn pool<S: Pooled<D>>(&self, conninfo: &ConnInfo, limits: PoolLimits) -> Pool<D, S> {
-        Pool::new(self.dial.clone(), conninfo.clone(), self.session_options(), limits, self.clock)
+    fn pool<S: Pooled<D>>(
+        &self,
+        conninfo: &ConnInfo,
+        product: Product,
+        limits: PoolLimits,
+    ) -> Pool<D, S> {
+        let options = self.session_options(product);
+        Pool::new(self.dial.clone(), conninfo.clone(), options, limits, self.clock)
     }
 
-    pub(super) fn session_options(&self) -> SessionOptions {
+    pub(super) fn session_options(&self, product: Product) -> SessionOptions {
         let idle = self.settings.apply_timeout.saturating_mul(2).max(Duration::from_secs(60));
-        SessionOptions { idle_in_transaction_timeout: Some(idle), ..SessionOptions::default() }
+        SessionOptions::writing(product, idle)
     }
 }
 
