@@ -18,6 +18,8 @@ endif
 
 CARGO ?= cargo
 FUZZ_VERSION := 0.13.2
+# Most targets need core alone, which is built in a minute.
+FUZZ_FEATURES := --features libfuzzer $(if $(filter conninfo server world,$(TARGET)),,--no-default-features)
 TOOLS := $(CURDIR)/target/tools
 
 .DEFAULT_GOAL := build
@@ -63,7 +65,7 @@ fuzz: ## one check of fuzz/fuzz_targets on random bytes (TARGET=pgoutput SECONDS
 	mkdir -p target/fuzz-corpus/$(TARGET)
 	@# The sanitizers come with the stable compiler, but their flags need this variable.
 	@# Linking each target whole with the others would take minutes of each run.
-	PATH="$(TOOLS)/bin:$$PATH" RUSTC_BOOTSTRAP=1 CARGO_PROFILE_RELEASE_LTO=off $(CARGO) fuzz run --target-dir target/fuzz --features libfuzzer $(TARGET) \
+	PATH="$(TOOLS)/bin:$$PATH" RUSTC_BOOTSTRAP=1 CARGO_PROFILE_RELEASE_LTO=off $(CARGO) fuzz run --target-dir target/fuzz $(FUZZ_FEATURES) $(TARGET) \
 	  target/fuzz-corpus/$(TARGET) fuzz/corpus/$(TARGET) -- -max_total_time=$(SECONDS)
 
 sim-long: ## worlds from many seeds on all cores, and every story of the tiny ones (SECONDS=60)
