@@ -16,11 +16,11 @@ fn elsewhere(seed: u64, name: &str) -> Vec<String> {
     let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{seed}.trace"));
     let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
     command.arg(seed.to_string()).args(["--scenario", "pg_forward", "--trace"]).arg(&file);
-    let Output { status, stdout, stderr } = command.output().unwrap();
+    let Output { status, stdout, stderr } = command.output().expect("the simulator starts");
     let said = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
     assert!(status.success(), "seed {seed} ended with {status}:\n{said}");
-    let text = fs::read_to_string(&file).unwrap();
-    fs::remove_file(&file).unwrap();
+    let text = fs::read_to_string(&file).expect("it wrote its trace");
+    fs::remove_file(&file).expect("the trace is ours");
     text.lines().map(str::to_owned).collect()
 }
 

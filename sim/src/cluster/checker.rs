@@ -189,9 +189,9 @@ fn record(change: &RowChange) -> Option<(Option<Position>, Position)> {
     }
     // The columns: stream, fence, first_tx, after_position, through_position, applied_at.
     let row: &Row = change.new.as_ref()?;
-    let position = |value: &Value| match value {
-        Value::Text(text) => Position::from_sortable(text),
-        _ => None,
+    let position = |value: &Value| {
+        let Value::Text(text) = value else { return None };
+        Position::from_sortable(text)
     };
     let through = position(&row[4]).expect("a record says through where");
     Some((position(&row[3]), through))

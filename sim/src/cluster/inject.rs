@@ -78,10 +78,6 @@ impl Injector {
         world.reach.add(Reached::Fault(kind), 1);
         let until = world.sim.elapsed() + lasts;
         let mut ends = |end| self.ends.push((until, end));
-        let knobs = match server {
-            "source" => &world.source.knobs,
-            _ => &world.target.knobs,
-        };
         match kind {
             Kind::KillReplicator | Kind::Rival => {
                 self.kill(world, replicator, until);
@@ -118,20 +114,6 @@ impl Injector {
                 set_refuses(world, server, true);
                 self.ends.push((until, End::Accept(server)));
             }
-            Kind::StartingUp => {
-                knobs.set_refuses(true);
-                ends(End::StartedUp(server));
-            }
-            Kind::SqlError => {
-                let (text, code) = (self.random.pick(&TEXTS), self.random.pick(&PASSING));
-                knobs.fail_next(text, code);
-            }
-            Kind::SqlKill => {
-                let (text, code) = (self.random.pick(&TEXTS), self.random.pick(&ENDING));
-                knobs.kill_next(text, code);
-            }
-            Kind::LostCommit => world.target.knobs.lose_commit(Loss::BeforeCommit),
-            Kind::LostAnswer => world.target.knobs.lose_commit(Loss::AfterCommit),
             Kind::Zombie => {
                 let taken = world.source.slot.change(|slot| {
                     let free = slot.active_pid.is_none();
@@ -143,6 +125,43 @@ impl Injector {
                 }
             }
             Kind::EndStreams => world.source.end_streams(),
+            Kind::StartingUp
+            | Kind::SqlError
+            | Kind::SqlKill
+            | Kind::LostCommit
+            | Kind::LostAnswer
+            | Kind::FewSessions
+            | Kind::Delay => self.begin_in_database(world, kind, server, until),
+        }
+    }
+
+    /// Begins a fault of a server that runs.
+    fn begin_in_database(
+        &mut self,
+        world: &World<'_>,
+        kind: Kind,
+        server: &'static str,
+        until: Duration,
+    ) {
+        let knobs = match server {
+            "source" => &world.source.knobs,
+            _ => &world.target.knobs,
+        };
+        match kind {
+            Kind::StartingUp => {
+                knobs.set_refuses(true);
+                self.ends.push((until, End::StartedUp(server)));
+            }
+            Kind::SqlError => {
+                let (text, code) = (self.random.pick(&TEXTS), self.random.pick(&PASSING));
+                knobs.fail_next(text, code);
+            }
+            Kind::SqlKill => {
+                let (text, code) = (self.random.pick(&TEXTS), self.random.pick(&ENDING));
+                knobs.kill_next(text, code);
+            }
+            Kind::LostCommit => world.target.knobs.lose_commit(Loss::BeforeCommit),
+            Kind::LostAnswer => world.target.knobs.lose_commit(Loss::AfterCommit),
             Kind::FewSessions => {
                 world.target.knobs.set_connections_max(Some(self.random.within(1, 3)));
                 self.ends.push((until, End::ManySessions));
@@ -152,6 +171,19 @@ impl Injector {
                 world.target.knobs.set_delay(delay);
                 self.ends.push((until, End::NoDelay));
             }
+            Kind::KillReplicator
+            | Kind::StopReplicator
+            | Kind::KillSource
+            | Kind::KillTarget
+            | Kind::Partition
+            | Kind::PartitionOneWay
+            | Kind::Hold
+            | Kind::Stall
+            | Kind::Slow
+            | Kind::Refuse
+            | Kind::Zombie
+            | Kind::EndStreams
+            | Kind::Rival => unreachable!("{kind:?} is none of a server that runs"),
         }
     }
 

@@ -60,7 +60,7 @@ pub fn pg_forward(seed: u64) -> Report {
         let drawn = Drawn::new(seed);
         let mut reach = Reach::default();
         let (ended, trace) = trace::keep(|| {
-            let world = AssertUnwindSafe(|| scenario::run(drawn.clone(), &mut reach));
+            let world = AssertUnwindSafe(|| scenario::run(&drawn, &mut reach));
             let ended = catch_unwind(world);
             (ended, trace::take())
         });

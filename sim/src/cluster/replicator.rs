@@ -43,7 +43,11 @@ impl Replicator {
         }
     }
 
-    /// Runs the program, again and again.
+    /// Runs the program, again and again, for ever.
+    ///
+    /// # Errors
+    ///
+    /// None; hosts of a simulation must be able to say so.
     pub async fn run(self) -> turmoil::Result {
         loop {
             let (stop, stopped) = watch::channel(false);

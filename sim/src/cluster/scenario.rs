@@ -94,9 +94,9 @@ pub(super) struct World<'a> {
 }
 
 /// Runs a world to its end.
-pub(super) fn run(drawn: Drawn, reach: &mut Reach) -> Verdict {
+pub(super) fn run(drawn: &Drawn, reach: &mut Reach) -> Verdict {
     let Drawn { faults, commits, lasts, mut random, .. } = drawn.clone();
-    let mut world = World::build(&drawn, &mut random);
+    let mut world = World::build(drawn, &mut random);
     let mut injector = Injector::new(faults, Random::new(random.word()));
     let mut left = commits;
     while world.sim.elapsed() < lasts {

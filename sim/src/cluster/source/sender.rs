@@ -54,7 +54,6 @@ impl Drop for Reading {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
-    #[expect(clippy::disallowed_methods, reason = "the server's own clock is simulated")]
     pub(super) fn new(source: Source, connection: Connection<S>, pid: i32) -> Self {
         Self {
             source,
@@ -74,10 +73,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
         self.connection.reply.welcome(&settings, self.pid);
         self.connection.send().await?;
         while let Some(request) = self.connection.receive().await? {
-            let text = match request {
-                Request::Query(text) => text,
-                Request::Terminate => return Ok(()),
-                other => return Err(io::Error::other(format!("a walsender got {other:?}"))),
+            if request == Request::Terminate {
+                return Ok(());
+            }
+            let Request::Query(text) = request else {
+                return Err(io::Error::other(format!("a walsender got {request:?}")));
             };
             if text.starts_with("START_REPLICATION ") {
                 match self.start(&text) {
@@ -167,7 +167,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
         Ok(Reading { source: self.source.clone(), pid: self.pid })
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the server's own clock is simulated")]
     async fn stream(&mut self, reading: Reading) -> Result<(), Gone> {
         self.connection.reply.copy_both();
         self.heard = Instant::now();
@@ -192,7 +191,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
             }
             // What has arrived comes first, as in a server that looks before it sends.
             if let Some(request) = self.connection.arrived()? {
-                if self.take(request)? {
+                if self.take(&request)? {
                     return self.flush().await;
                 }
                 continue;
@@ -206,7 +205,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
                 biased;
                 request = self.connection.receive() => match request? {
                     Some(request) => {
-                        if self.take(request)? {
+                        if self.take(&request)? {
                             return self.flush().await;
                         }
                     }
@@ -262,29 +261,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
     }
 
     /// Returns whether the stream is over.
-    #[expect(clippy::disallowed_methods, reason = "the server's own clock is simulated")]
-    fn take(&mut self, request: Request) -> Result<bool, Gone> {
+    fn take(&mut self, request: &Request) -> Result<bool, Gone> {
         self.heard = Instant::now();
         self.pinged = false;
-        match request {
-            Request::CopyData(payload) => {
-                let status = StandbyStatus::parse(&payload).map_err(io::Error::other)?;
-                self.written = status.written;
-                self.source.confirm(status.flushed);
-                if status.reply_requested {
-                    self.keepalive(false);
-                }
-                Ok(false)
+        if let Request::CopyData(payload) = request {
+            let status = StandbyStatus::parse(payload).map_err(io::Error::other)?;
+            self.written = status.written;
+            self.source.confirm(status.flushed);
+            if status.reply_requested {
+                self.keepalive(false);
             }
-            Request::CopyDone => {
-                self.connection.reply.copy_done();
-                self.connection.reply.complete("COPY 0");
-                self.connection.reply.ready(TxStatus::Idle);
-                Ok(true)
-            }
-            Request::Terminate => Ok(true),
-            other => Err(io::Error::other(format!("a stream got {other:?}"))),
+            return Ok(false);
         }
+        if *request == Request::CopyDone {
+            self.connection.reply.copy_done();
+            self.connection.reply.complete("COPY 0");
+            self.connection.reply.ready(TxStatus::Idle);
+            return Ok(true);
+        }
+        if *request == Request::Terminate {
+            return Ok(true);
+        }
+        Err(io::Error::other(format!("a stream got {request:?}")))
     }
 }
 
