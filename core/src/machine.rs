@@ -332,12 +332,11 @@ impl Machine {
         job.tries = job.tries.saturating_add(1);
         let whole = job.request.batch.piece == Piece::Whole;
         match failure {
-            Failure::Transient { detail } | Failure::OutcomeUnknown { detail } => {
-                if !whole {
-                    return Err(Stop::PieceLost { detail });
-                }
-                self.rest(job, detail)
-            }
+            // It may yet commit, perhaps so long after a repetition that nothing tells of that one any
+            // more. The next run waits for it or fences it off, and looks up what became of it.
+            Failure::OutcomeUnknown { detail } => Err(Stop::OutcomeUnknown { detail }),
+            Failure::Transient { detail } if whole => self.rest(job, detail),
+            Failure::Transient { detail } => Err(Stop::PieceLost { detail }),
             Failure::Constraint { .. } | Failure::Rejected { .. }
                 if job.request.order == ApplyOrder::Netted =>
             {

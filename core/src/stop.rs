@@ -57,6 +57,12 @@ pub enum Stop {
         /// What the last try met.
         detail: String,
     },
+    /// Nobody knows whether a target transaction has committed. The next run looks it up.
+    #[error("it is not known whether a target transaction has committed: {detail}")]
+    OutcomeUnknown {
+        /// What happened to it.
+        detail: String,
+    },
     /// A transaction that is applied in pieces lost its target transaction.
     #[error("the target transaction of a large source transaction was lost: {detail}")]
     PieceLost {

@@ -49,10 +49,8 @@ pub enum Seen {
     ResentSkipped,
     /// A transaction came again that the target has although no checkpoint covers it.
     AppliedSkipped,
-    /// A batch was tried again that was in the target already.
-    RepeatRecognised,
-    /// A commit arrived after its own repetition.
-    DuplicateRefused,
+    /// A run ended because nobody knew whether a batch was in the target.
+    OutcomeUnknown,
     /// A batch failed too often.
     RetriesExhausted,
     /// A transaction in pieces was lost.
@@ -79,7 +77,7 @@ impl Seen {
         }
     }
 
-    const ORDERED: [Self; 25] = [
+    const ORDERED: [Self; 24] = [
         Self::TwoBatches,
         Self::OutOfOrder,
         Self::GroupCommit,
@@ -101,8 +99,7 @@ impl Seen {
         Self::Altered,
         Self::ResentSkipped,
         Self::AppliedSkipped,
-        Self::RepeatRecognised,
-        Self::DuplicateRefused,
+        Self::OutcomeUnknown,
         Self::RetriesExhausted,
         Self::PieceLost,
     ];
@@ -123,7 +120,7 @@ impl Seen {
         Self::HandOver,
         Self::Altered,
         Self::AppliedSkipped,
-        Self::RepeatRecognised,
+        Self::OutcomeUnknown,
         Self::PromiseWaits,
         Self::StagingLost,
         Self::Paged,

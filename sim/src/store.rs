@@ -82,14 +82,13 @@ impl Store {
         self.staged.len()
     }
 
-    /// What a target transaction finds when it is about to record that it holds `batch`. A batch at or
-    /// before the checkpoint is known although its record is gone.
+    /// What a target transaction finds when it is about to record that it holds `batch`. Nothing tells
+    /// of a batch at or before the checkpoint: its record is gone, and the target does not look there.
     #[must_use]
     pub fn look_up(&self, fence: Fence, batch: &ApplyBatch) -> Recorded {
-        let covered = Some(batch.position) <= self.checkpoint;
         if !self.admits(fence) {
             Recorded::Fenced
-        } else if covered || self.applied.contains_key(&(fence, batch.first)) {
+        } else if self.applied.contains_key(&(fence, batch.first)) {
             Recorded::Known
         } else {
             Recorded::Fresh

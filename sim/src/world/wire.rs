@@ -27,6 +27,7 @@ impl World {
             }
             Stop::TooManyRefused { .. } => panic!("the share of refused rows has no limit: {stop}"),
             Stop::RetriesExhausted { .. } => self.coverage.mark(Seen::RetriesExhausted),
+            Stop::OutcomeUnknown { .. } => self.coverage.mark(Seen::OutcomeUnknown),
             Stop::PieceLost { .. } => self.coverage.mark(Seen::PieceLost),
             Stop::StagingFailed { .. } => self.coverage.mark(Seen::StagingLost),
             Stop::Fenced => {
@@ -82,10 +83,7 @@ impl World {
         };
         let event = match outcome {
             Ok(Arrival::Done) => Event::Done(op),
-            Ok(Arrival::Known) => {
-                self.coverage.mark(Seen::RepeatRecognised);
-                Event::Done(op)
-            }
+            Ok(Arrival::Known) => panic!("a batch is sent twice in one run"),
             Ok(Arrival::Page(event)) => event,
             Err(failure) => Event::Failed { op, failure },
         };
@@ -119,22 +117,12 @@ impl World {
             Fault::Statement(number) => {
                 return self.arrive(fence, effect, Mood::RefusesStatement(number));
             }
-            Fault::Commit if self.has_delayed_apply() => {
-                return self.arrive(fence, effect, Mood::Calm);
-            }
             Fault::Commit => return self.arrive(fence, effect, Mood::RefusesCommit),
         };
         if is_piece {
             self.target.hang_up();
         }
         Err(failure)
-    }
-
-    /// Whether a batch of this run is still on the wire. If that one may yet commit, a refusal of its
-    /// repetition, which makes the machine cut the batch in two, would be a target that changes its mind.
-    fn has_delayed_apply(&self) -> bool {
-        let applies = |effect: &Effect| matches!(effect, Effect::Apply { .. });
-        self.late.iter().any(|(fence, effect)| *fence == self.run.fence && applies(effect))
     }
 
     pub(super) fn late(&mut self, number: usize) {
@@ -149,8 +137,7 @@ impl World {
             return;
         }
         match self.arrive(fence, &effect, Mood::Calm) {
-            Ok(Arrival::Known) => self.coverage.mark(Seen::DuplicateRefused),
-            Ok(Arrival::Done | Arrival::Page(_)) => (),
+            Ok(Arrival::Done | Arrival::Known | Arrival::Page(_)) => (),
             Err(failure) => {
                 self.coverage.mark_if(failure == Failure::Fenced, Seen::LateRefused);
             }
