@@ -78,7 +78,7 @@ pub fn run(workspace: &Path, names: &[&str]) -> Result<usize, MutantError> {
     if tree.exists() {
         fs::remove_dir_all(&tree).map_err(at(&tree))?;
     }
-    copy(workspace, &tree)?;
+    copy(workspace, &tree, &["target", ".git"])?;
     let bench = Bench { tree, build: workspace.join("target/mutants/build") };
     if bench.test("nothing")? != Verdict::Passes {
         return Err(MutantError::FailsAnyway);
@@ -200,15 +200,15 @@ fn worlds_before(said: &str) -> Option<u64> {
     counts.filter_map(|count| count.trim().parse().ok()).min()
 }
 
-/// Copies sources; leaves out what is built, and the history.
-fn copy(from: &Path, to: &Path) -> Result<(), MutantError> {
+/// Copies a folder, without some of the folders that are directly in it.
+fn copy(from: &Path, to: &Path, without: &[&str]) -> Result<(), MutantError> {
     fs::create_dir_all(to).map_err(at(to))?;
     for entry in fs::read_dir(from).map_err(at(from))? {
         let entry = entry.map_err(at(from))?;
         let (path, name) = (entry.path(), entry.file_name());
         let kind = entry.file_type().map_err(at(&path))?;
-        if kind.is_dir() && name != "target" && name != ".git" {
-            copy(&path, &to.join(&name))?;
+        if kind.is_dir() && !without.iter().any(|without| name == *without) {
+            copy(&path, &to.join(&name), &[])?;
         } else if kind.is_file() {
             fs::copy(&path, to.join(&name)).map_err(at(&path))?;
         }
