@@ -83,7 +83,10 @@ async fn w16_the_source_hears_from_us_while_the_target_is_slow() -> Result<()> {
     if log.exists() {
         std::fs::remove_file(&log)?;
     }
-    let mut replicator = Replicator::start(&log, pair.arguments(true))?;
+    // A batch that takes too long would end the run, and with it the connection.
+    let mut arguments = pair.arguments(true);
+    arguments.extend(["--applyTimeout".to_owned(), "10m".to_owned()]);
+    let mut replicator = Replicator::start(&log, arguments)?;
     wait_until(Duration::from_secs(30), "the slot is in use", async || {
         replicator.must_run()?;
         Ok(walsender(&pair.from, SLOT).await?.is_some())
