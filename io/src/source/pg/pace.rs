@@ -11,8 +11,8 @@ use replicator_core::model::time::WallTime;
 /// How long to pause. Timers tick in milliseconds.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// How long to pause while the target has this many batches to go on with. What the server cannot send
-/// meanwhile it puts together into large packets, which costs it half as much.
+/// How long to pause while we are behind, or the target has this many batches to go on with. What the
+/// server cannot send meanwhile it puts together into large packets, which costs it half as much.
 const LONG_PAUSE: Duration = Duration::from_millis(4);
 const PLENTY: usize = 4;
 
@@ -63,7 +63,7 @@ impl Pace {
         if !self.may_pause() || READ_BYTES_ENOUGH <= self.read_bytes {
             return None;
         }
-        Some(if PLENTY <= self.ahead { LONG_PAUSE } else { PAUSE })
+        Some(if self.behind || PLENTY <= self.ahead { LONG_PAUSE } else { PAUSE })
     }
 }
 
@@ -85,7 +85,7 @@ mod tests {
         pace.sent(at(1000), at(1002));
         assert_eq!(pace.pause(), None);
         pace.sent(at(1000), at(1500));
-        assert_eq!(pace.pause(), Some(PAUSE));
+        assert_eq!(pace.pause(), Some(LONG_PAUSE));
         pace.caught_up();
         assert_eq!(pace.pause(), None);
     }
@@ -95,11 +95,11 @@ mod tests {
         let mut pace = Pace::default();
         pace.sent(at(1000), at(61_000));
         pace.read(100);
-        assert_eq!(pace.pause(), Some(PAUSE));
+        assert_eq!(pace.pause(), Some(LONG_PAUSE));
         pace.read(100_000);
         assert_eq!(pace.pause(), None);
         pace.read(2_000);
-        assert_eq!(pace.pause(), Some(PAUSE));
+        assert_eq!(pace.pause(), Some(LONG_PAUSE));
         pace.sent(at(60_999), at(61_000));
         assert_eq!(pace.pause(), None);
     }
