@@ -205,10 +205,7 @@ async fn a_late_reader_lets_small_pieces_pile_up() {
     let patience = Duration::from_micros(10);
     while tokio::time::timeout(patience, source.next(&mut events)).await.is_err() {}
     let paused = clock.since(before);
-    assert!(
-        Duration::from_micros(500) <= paused && paused < Duration::from_millis(3),
-        "{paused:?}"
-    );
+    assert!(Duration::from_millis(3) <= paused && paused < Duration::from_millis(7), "{paused:?}");
     assert_eq!(events, [idle(20), idle(30)]);
 }
 
