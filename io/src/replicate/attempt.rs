@@ -222,7 +222,10 @@ impl<D: Dial> Attempt<D> {
             tokio::time::sleep(period).await;
             let asking = connect_sql(&self.dial, &self.settings.target, &options).await;
             let Ok(session) = asking else { continue };
-            match catalog::load(session.client(), product, &ground.schema.schema).await {
+            let asking = catalog::load(session.client(), product, &ground.schema.schema);
+            let limit = self.settings.apply_timeout;
+            let Ok(answer) = tokio::time::timeout(limit, asking).await else { continue };
+            match answer {
                 Ok(current) if current == **catalog => (),
                 Ok(_) => {
                     return Trouble::Passing("the target's tables have changed".to_owned());
