@@ -1,5 +1,5 @@
 //! Random worlds against the reference model.
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 
 use proptest::prelude::*;
@@ -68,12 +68,19 @@ fn check(kind: Kind) {
         RngSeed::Fixed(seed) => RngSeed::Fixed(seed),
     };
     let config = ProptestConfig { cases, rng_seed, failure_persistence: None, ..config };
+    // Worlds up to the first that fails: after that one proptest plays shorter ones.
+    let (passed, playing) = (Cell::new(0_u64), Cell::new(false));
     let outcome = TestRunner::new(config).run(&cases_of(kind), |case| {
+        let none_failed = !playing.replace(true);
         total.borrow_mut().add(&case.run()?);
+        if none_failed {
+            playing.set(false);
+            passed.set(passed.get() + 1);
+        }
         Ok(())
     });
     if let Err(error) = outcome {
-        panic!("{error}");
+        panic!("{error}\nsuccesses: {}", passed.get());
     }
     let total = total.into_inner();
     let missed = total.missed(kind);
