@@ -50,8 +50,8 @@ impl ProcessConfig {
     }
 }
 
-/// Checks the flags of `pglogical`. `seed` is any number that differs between processes. Also returns what the
-/// user should hear about, one sentence each.
+/// Checks the flags of `pglogical`. `seed` is any number that differs between processes. Also returns
+/// what the user should hear about, one sentence each.
 pub(crate) fn pglogical(
     flags: &PgLogicalFlags,
     seed: u64,
