@@ -10,7 +10,7 @@ use replicator_core::model::ident::{SchemaName, parse_parts};
 use replicator_core::{Config, OnReject, Retry};
 use replicator_io::pg::conninfo::ConnInfo;
 use replicator_io::pg::pool::PoolLimits;
-use replicator_io::replicate::PgLogicalSettings;
+use replicator_io::replicate::{PIECE_BYTES_MAX, PgLogicalSettings};
 
 pub(crate) use self::check::UsageError;
 use self::check::{count, given, not_empty, not_negative, size, time};
@@ -82,6 +82,7 @@ pub(crate) fn pglogical(
         publication: given(position.publication_name.as_ref()).map(str::to_owned),
         standby_timeout: time("standbyTimeout", position.standby_timeout, Duration::from_secs(5))?,
         core: core(applying, additions, applies_max, seed)?,
+        piece_bytes_max: PIECE_BYTES_MAX,
         truncate: match additions.truncate {
             Truncate::Stop => TruncatePolicy::Stop,
             Truncate::Apply => TruncatePolicy::Apply,

@@ -13,7 +13,10 @@ use std::time::Duration;
 
 use clap::builder::PossibleValue;
 use clap::{Parser, Subcommand, ValueEnum};
+use sim::cluster;
 use sim::cluster::command::{self, Options};
+use sim::cluster::script::Numbers;
+use sim::cluster::sweep::Failed;
 use sim::exhaustive::{Bounds, Found, worlds};
 use sim::fault::{FaultKind, Kind};
 use sim::mutants;
@@ -24,6 +27,7 @@ const BROKEN: u8 = 10;
 const NOT_LIVE: u8 = 11;
 const NOT_DETERMINISTIC: u8 = 12;
 const FAILED: u8 = 1;
+const WRONG_ARGUMENTS: u8 = 2;
 
 /// How many of the last lines of a story are printed when it fails.
 const LINES_MAX: usize = 60;
@@ -49,10 +53,16 @@ struct SeedArguments {
     scenario: Option<Scenario>,
     /// The only faults that exist, separated by commas; without it those that the seed draws.
     #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "seed")]
-    faults: Option<Vec<FaultName>>,
+    faults: Option<Vec<String>>,
     /// The numbers that the actions are drawn from; without it those that the seed draws.
     #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "scenario")]
     words: Option<Vec<u64>>,
+    /// Faults that do not happen, by their numbers in the trace, such as 3,7-12; with sockets only.
+    #[arg(long, value_name = "LIST", requires = "scenario")]
+    omit_faults: Option<Numbers>,
+    /// Transactions that are not committed, by their numbers in the trace; with sockets only.
+    #[arg(long, value_name = "LIST", requires = "scenario")]
+    omit_commits: Option<Numbers>,
     /// Write all that happens to this file, instead of its last lines to the output.
     #[arg(long, value_name = "FILE", requires = "seed")]
     trace: Option<PathBuf>,
@@ -74,6 +84,9 @@ enum Command {
         /// Threads; without it as many as there are cores.
         #[arg(long)]
         threads: Option<NonZero<usize>>,
+        /// Which worlds; without it half of the time for each.
+        #[arg(long)]
+        only: Option<Worlds>,
     },
     /// Play every story of some tiny worlds, with more faults than the tests have time for.
     Exhaustive {
@@ -116,33 +129,39 @@ impl ValueEnum for Scenario {
     }
 }
 
-/// A kind of fault, by its name.
-#[derive(Clone, Copy, Debug)]
-struct FaultName(FaultKind);
+/// A kind of world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Worlds {
+    /// Those without sockets.
+    Memory,
+    /// Those with sockets.
+    Sockets,
+}
 
-impl ValueEnum for FaultName {
-    fn value_variants<'a>() -> &'a [Self] {
-        const NAMES: [FaultName; FaultKind::ALL.len()] = {
-            let mut names = [FaultName(FaultKind::Crash); FaultKind::ALL.len()];
-            let mut index = 0;
-            while index < names.len() {
-                names[index] = FaultName(FaultKind::ALL[index]);
-                index += 1;
-            }
-            names
+/// The kinds of faults with these names.
+fn faults<T: Copy>(
+    names: &[String],
+    all: &[T],
+    name: impl Fn(T) -> &'static str,
+) -> io::Result<Vec<T>> {
+    let find = |wanted: &String| {
+        let known = || all.iter().map(|kind| name(*kind)).collect::<Vec<_>>().join(" ");
+        let found = all.iter().copied().find(|kind| name(*kind) == wanted.as_str());
+        let unknown = || {
+            let text = format!("these worlds have no fault called {wanted:?}, but {}", known());
+            io::Error::new(io::ErrorKind::InvalidInput, text)
         };
-        &NAMES
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(self.0.name()))
-    }
+        found.ok_or_else(unknown)
+    };
+    names.iter().map(find).collect()
 }
 
 fn main() -> ExitCode {
     let Arguments { command, seed } = Arguments::parse();
     let outcome = match command {
-        Some(Command::Sweep { seconds, first, threads }) => run_sweep(seconds, first, threads),
+        Some(Command::Sweep { seconds, first, threads, only }) => {
+            run_sweeps(Duration::from_secs(seconds), first, threads, only)
+        }
         Some(Command::Exhaustive { transactions, late, crashes }) => {
             search(Bounds { transactions, crashes, late })
         }
@@ -154,7 +173,8 @@ fn main() -> ExitCode {
         Err(error) => {
             // Where the error output is closed, too, the exit code is all that can be said.
             writeln!(io::stderr(), "{error}").ok();
-            ExitCode::from(FAILED)
+            let wrong = error.kind() == io::ErrorKind::InvalidInput;
+            ExitCode::from(if wrong { WRONG_ARGUMENTS } else { FAILED })
         }
     }
 }
@@ -170,8 +190,9 @@ fn play_seed(arguments: &SeedArguments) -> io::Result<u8> {
     let mut code = 0;
     for kind in kinds {
         let mut script = Script::draw(kind, seed);
-        let faults = arguments.faults.as_ref();
-        script.faults = faults.map(|faults| faults.iter().map(|FaultName(kind)| *kind).collect());
+        let names = arguments.faults.as_ref();
+        script.faults =
+            names.map(|names| faults(names, &FaultKind::ALL, FaultKind::name)).transpose()?;
         if let Some(words) = &arguments.words {
             script.words.clone_from(words);
         }
@@ -194,13 +215,26 @@ fn play_seed(arguments: &SeedArguments) -> io::Result<u8> {
 
 /// Plays the world with sockets, twice unless its trace is asked for.
 fn play_cluster(seed: u64, arguments: &SeedArguments) -> io::Result<u8> {
-    let SeedArguments { faults, words, shrink, trace, .. } = arguments;
-    if faults.is_some() || words.is_some() || *shrink {
-        let text = "--faults, --words and --shrink are for the worlds without sockets";
-        return Err(io::Error::other(text));
+    let SeedArguments { faults: names, omit_faults, omit_commits, words, shrink, .. } = arguments;
+    if words.is_some() {
+        let text = "--words is for the worlds without sockets";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
-    let options = Options { trace: trace.clone(), again: trace.is_none() };
-    command::run(seed, &options, &mut io::stdout())
+    let mut script = cluster::Script {
+        seed,
+        faults: names
+            .as_ref()
+            .map(|names| faults(names, &cluster::fault::Kind::ALL, cluster::fault::Kind::name))
+            .transpose()?,
+        omit_faults: omit_faults.clone().unwrap_or_default(),
+        omit_commits: omit_commits.clone().unwrap_or_default(),
+    };
+    if *shrink {
+        script = script.shrink();
+    }
+    let trace = arguments.trace.clone();
+    let options = Options { again: trace.is_none(), trace };
+    command::run(&script, &options, &mut io::stdout())
 }
 
 /// Plays a script twice and says how it ended. Returns all that happened, and the exit code.
@@ -231,9 +265,45 @@ fn play(script: &Script, with_lines: bool) -> io::Result<(Vec<String>, u8)> {
     Ok((first.trace, code))
 }
 
-fn run_sweep(seconds: u64, first: u64, threads: Option<NonZero<usize>>) -> io::Result<u8> {
+fn run_sweeps(
+    time: Duration,
+    first: u64,
+    threads: Option<NonZero<usize>>,
+    only: Option<Worlds>,
+) -> io::Result<u8> {
     let threads = threads.map_or_else(std::thread::available_parallelism, Ok)?.get();
-    let report = sweep(first, Duration::from_secs(seconds), threads);
+    match only {
+        Some(Worlds::Memory) => run_sweep(time, first, threads),
+        Some(Worlds::Sockets) => run_cluster_sweep(time, first, threads),
+        None => match run_sweep(time / 2, first, threads)? {
+            0 => run_cluster_sweep(time / 2, first, threads),
+            code => Ok(code),
+        },
+    }
+}
+
+fn run_cluster_sweep(time: Duration, first: u64, threads: usize) -> io::Result<u8> {
+    let report = cluster::sweep::sweep(first, time, threads);
+    let mut out = io::stdout();
+    writeln!(out, "{report}")?;
+    if let Some((script, failed)) = &report.failed {
+        let (text, code) = match failed {
+            Failed::Ended(cluster::Outcome::NotLive(what)) => (what, NOT_LIVE),
+            Failed::Ended(cluster::Outcome::Broken(promise)) => (promise, BROKEN),
+            Failed::NotDeterministic(line) => (line, NOT_DETERMINISTIC),
+            Failed::Ended(cluster::Outcome::Arrived) => unreachable!("that is no failure"),
+        };
+        writeln!(out, "seed {} failed: {text}\n{} --shrink", script.seed, script.command())?;
+        return Ok(code);
+    }
+    for reached in report.missed() {
+        writeln!(out, "never reached with sockets: {reached:?}")?;
+    }
+    Ok(if report.missed().is_empty() { 0 } else { FAILED })
+}
+
+fn run_sweep(time: Duration, first: u64, threads: usize) -> io::Result<u8> {
+    let report = sweep(first, time, threads);
     let mut out = io::stdout();
     writeln!(out, "{report}")?;
     if let Some((script, outcome)) = &report.failed {

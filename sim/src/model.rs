@@ -116,25 +116,26 @@ impl Model {
         if count < self.count {
             *self = Self::new();
         }
-        for tx in self.count..count {
-            for (place, change) in history.commits()[tx].changes.iter().enumerate() {
-                if !dead.contains(&(tx, place)) {
-                    self.apply(change);
-                }
-            }
-        }
+        (self.count..count).for_each(|tx| self.add(history, tx, dead));
         self.count = count;
         &self.tables
     }
 
-    /// The tables after these transactions, in the order of the history, and no others.
+    /// The tables after these transactions, in the order of the history, and no others, without the changes
+    /// that are `dead`.
     #[must_use]
-    pub fn of(history: &History, txs: &BTreeSet<usize>) -> Vec<Rows> {
+    pub fn of(history: &History, txs: &BTreeSet<usize>, dead: &BTreeSet<ChangeId>) -> Vec<Rows> {
         let mut model = Self::new();
-        for tx in txs {
-            history.commits()[*tx].changes.iter().for_each(|change| model.apply(change));
-        }
+        txs.iter().for_each(|tx| model.add(history, *tx, dead));
         model.tables
+    }
+
+    fn add(&mut self, history: &History, tx: usize, dead: &BTreeSet<ChangeId>) {
+        for (place, change) in history.commits()[tx].changes.iter().enumerate() {
+            if !dead.contains(&(tx, place)) {
+                self.apply(change);
+            }
+        }
     }
 
     fn apply(&mut self, change: &RowChange) {

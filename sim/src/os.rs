@@ -25,6 +25,8 @@ thread_local! {
     static SEED: Cell<Option<u64>> = const { Cell::new(None) };
     /// Simulated time, as it was told last.
     static ELAPSED: Cell<(i64, i64)> = const { Cell::new((0, 0)) };
+    /// By how many seconds the calendar is ahead of the simulation.
+    static AHEAD: Cell<i64> = const { Cell::new(0) };
 }
 
 /// Runs `f` in a thread in which everything random follows from `seed` and the time is the simulation's.
@@ -46,6 +48,11 @@ pub fn set_elapsed(now: Duration) {
     ELAPSED.set((seconds, i64::from(now.subsec_nanos())));
 }
 
+/// Sets the calendar of this thread forward, or back, by whole seconds. Other clocks go on as they did.
+pub fn jump(seconds: i64) {
+    AHEAD.set(AHEAD.get() + seconds);
+}
+
 /// Simulated time since the beginning, in microseconds.
 #[must_use]
 pub fn elapsed_micros() -> i64 {
@@ -56,7 +63,12 @@ pub fn elapsed_micros() -> i64 {
 /// The calendar's time now, in microseconds since 1970.
 #[must_use]
 pub fn wall_micros() -> i64 {
-    WALL_START_SECONDS * 1_000_000 + elapsed_micros()
+    wall_start() * 1_000_000 + elapsed_micros()
+}
+
+/// What the calendar would have shown when the simulation began.
+fn wall_start() -> i64 {
+    WALL_START_SECONDS + AHEAD.try_with(Cell::get).unwrap_or_default()
 }
 
 /// Simulated time since the beginning, as seconds and nanoseconds.
@@ -96,7 +108,7 @@ unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) -> c_i
         return c_int::try_from(answer).unwrap_or(-1);
     }
     let start = match clock {
-        libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_COARSE => WALL_START_SECONDS,
+        libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_COARSE => wall_start(),
         _ => MONOTONIC_START_SECONDS,
     };
     let (seconds, nanos) = elapsed();
@@ -119,7 +131,7 @@ unsafe extern "C" fn gettimeofday(time: *mut timeval, zone: *mut c_void) -> c_in
     let (seconds, nanos) = elapsed();
     // SAFETY: the caller gives a place to write the time to, or none.
     if let Some(time) = unsafe { time.as_mut() } {
-        time.tv_sec = WALL_START_SECONDS + seconds;
+        time.tv_sec = wall_start() + seconds;
         time.tv_usec = nanos / 1_000;
     }
     0
@@ -130,7 +142,7 @@ mod tests {
     use std::collections::HashMap;
     use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-    use super::{WALL_START_SECONDS, with_seed};
+    use super::{WALL_START_SECONDS, jump, with_seed};
 
     /// The order of a hash map shows its keys.
     fn order(seed: u64) -> Vec<u32> {
@@ -154,6 +166,16 @@ mod tests {
         });
         assert_eq!(wall.duration_since(UNIX_EPOCH).unwrap().as_secs(), 1_700_000_000);
         assert_eq!(passed, Duration::ZERO);
+    }
+
+    #[test]
+    fn the_calendar_can_jump_alone() {
+        let (wall, passed) = with_seed(1, || {
+            let (wall, began) = (SystemTime::now(), Instant::now());
+            jump(-3_600);
+            (wall.duration_since(SystemTime::now()), began.elapsed())
+        });
+        assert_eq!((wall.unwrap(), passed), (Duration::from_secs(3_600), Duration::ZERO));
     }
 
     #[test]

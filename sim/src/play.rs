@@ -1,12 +1,12 @@
 //! A world from beginning to end: a story is told, then everything must arrive.
-use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Once;
+use std::panic::AssertUnwindSafe;
 
 use crate::action::Action;
 use crate::coverage::Coverage;
 use crate::fault::{FaultKind, Kind, Setup};
+use crate::quiet::quietly;
 use crate::random::Random;
+use crate::shrink::leave_out;
 use crate::world::World;
 
 /// Fewest and most actions of a drawn story.
@@ -108,25 +108,10 @@ impl Script {
         if wanted == Outcome::Arrived {
             return best;
         }
-        let mut chunk = best.words.len().next_power_of_two();
-        while 0 < chunk {
-            let mut from = 0;
-            let mut smaller = false;
-            while from < best.words.len() {
-                let mut words = best.words.clone();
-                words.drain(from..words.len().min(from + chunk));
-                let shorter = Self { words, ..best.clone() };
-                if shorter.play(false).outcome.is_like(&wanted) {
-                    best = shorter;
-                    smaller = true;
-                } else {
-                    from += chunk;
-                }
-            }
-            if !smaller || 1 < chunk {
-                chunk /= 2;
-            }
-        }
+        best.words = leave_out(best.words.clone(), |words| {
+            let shorter = Self { words: words.to_vec(), ..self.clone() };
+            shorter.play(false).outcome.is_like(&wanted)
+        });
         best
     }
 
@@ -147,31 +132,6 @@ impl Script {
         }
         text
     }
-}
-
-thread_local! {
-    static QUIET: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Runs it; a panic is returned as its message and printed nowhere.
-fn quietly<T>(work: AssertUnwindSafe<impl FnOnce() -> T>) -> Result<T, String> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let usual = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            if !QUIET.get() {
-                usual(info);
-            }
-        }));
-    });
-    QUIET.set(true);
-    let outcome = catch_unwind(work);
-    QUIET.set(false);
-    outcome.map_err(|payload| {
-        let text = payload.downcast_ref::<String>().cloned();
-        let fixed = || payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        text.or_else(fixed).unwrap_or_else(|| "a panic without a message".to_owned())
-    })
 }
 
 #[cfg(test)]

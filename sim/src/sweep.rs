@@ -31,26 +31,42 @@ pub struct Report {
 /// Plays seeds from `first` on until the time is over or a world fails, on `threads` threads.
 #[must_use]
 pub fn sweep(first: u64, time: Duration, threads: usize) -> Report {
+    let play = |mine: &mut Report, seed| {
+        mine.play(seed);
+        mine.failed.is_none()
+    };
+    let (mut total, took) = each_seed(first, time, threads, play, Report::add);
+    total.threads = threads;
+    total.took = took;
+    total
+}
+
+/// Has `play` play seeds from `first` on, on `threads` threads, until the time is over or it says no.
+/// Each thread keeps what it found; `add` puts it together.
+pub(crate) fn each_seed<T: Default + Send>(
+    first: u64,
+    time: Duration,
+    threads: usize,
+    play: impl Fn(&mut T, u64) -> bool + Sync,
+    add: impl Fn(&mut T, T) + Sync,
+) -> (T, Duration) {
     let started = Instant::now();
     let (next, stop) = (AtomicU64::new(first), AtomicBool::new(false));
-    let total = Mutex::new(Report { threads, ..Report::default() });
+    let total = Mutex::new(T::default());
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                let mut mine = Report::default();
+                let mut mine = T::default();
                 while started.elapsed() < time && !stop.load(Ordering::Relaxed) {
-                    mine.play(next.fetch_add(1, Ordering::Relaxed));
-                    if mine.failed.is_some() {
+                    if !play(&mut mine, next.fetch_add(1, Ordering::Relaxed)) {
                         stop.store(true, Ordering::Relaxed);
                     }
                 }
-                total.lock().expect("no thread panics here").add(mine);
+                add(&mut total.lock().expect("no thread panics here"), mine);
             });
         }
     });
-    let mut total = total.into_inner().expect("no thread panics here");
-    total.took = started.elapsed();
-    total
+    (total.into_inner().expect("no thread panics here"), started.elapsed())
 }
 
 impl Report {

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use std::thread;
 
 use sim::cluster::command::first_difference;
-use sim::cluster::{Outcome, Reach, Report, pg_forward};
+use sim::cluster::{Outcome, Reach, Report, Script};
 
 const SEEDS: u64 = 20;
 
@@ -31,10 +31,10 @@ fn check_same(seed: u64, one: &[String], other: &[String], where_to: &str) {
 
 /// Twice here, twice elsewhere.
 fn check_seed(seed: u64) -> Report {
-    let report = pg_forward(seed);
+    let report = Script::new(seed).play();
     assert!(20 < report.trace.len(), "seed {seed}: hardly anything happened");
     assert_eq!(report.outcome, Outcome::Arrived, "sim {seed} --scenario pg_forward");
-    check_same(seed, &report.trace, &pg_forward(seed).trace, "in the same process");
+    check_same(seed, &report.trace, &Script::new(seed).play().trace, "in the same process");
     check_same(seed, &report.trace, &elsewhere(seed, "first"), "in another process");
     check_same(seed, &report.trace, &elsewhere(seed, "second"), "in a third process");
     report

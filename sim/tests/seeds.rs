@@ -58,3 +58,21 @@ fn sim(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
     command.args(arguments).output().expect("the simulator starts")
 }
+
+#[test]
+fn a_world_with_sockets_can_be_told_what_to_leave_out() {
+    let story = ["3", "--scenario", "pg_forward", "--faults", "kill-replicator,hold"];
+    let left_out = ["--omit-faults", "0-2,5", "--omit-commits", "1"];
+    let output = sim(&[&story[..], &left_out, &["--shrink"]].concat());
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("everything arrived"), "{text}");
+    let output = sim(&[&story[..], &["--omit-faults", "0-"]].concat());
+    assert_eq!(output.status.code(), Some(2));
+    let output = sim(&["3", "--scenario", "pg_forward", "--faults", "rain"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("kill-replicator"),
+        "names those there are"
+    );
+}

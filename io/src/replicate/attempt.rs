@@ -29,9 +29,6 @@ use crate::supervisor::Ended;
 use crate::target::pgwire::{PgTarget, PgTargetOptions};
 use crate::target::{catalog, dead_letter};
 
-/// Rows of one piece of a huge transaction, in bytes. A few pieces are held at the same time.
-const PIECE_BYTES_MAX: usize = 2 << 20;
-
 /// How long the source gets to take our goodbye.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -157,7 +154,7 @@ impl<D: Dial> Attempt<D> {
         let options = PgOptions {
             truncate: settings.truncate,
             target_schema: Some(ground.schema.schema.clone()),
-            piece_bytes_max: PIECE_BYTES_MAX,
+            piece_bytes_max: settings.piece_bytes_max,
             streamed_bytes_max: settings.core.buffered_bytes_max,
         };
         let decoder = PgTransactions::new(Arc::clone(catalog), options);

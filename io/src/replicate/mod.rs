@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use self::attempt::Attempt;
-pub use self::settings::PgLogicalSettings;
+pub use self::settings::{PIECE_BYTES_MAX, PgLogicalSettings};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::net::Dial;

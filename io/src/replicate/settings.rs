@@ -8,6 +8,10 @@ use replicator_core::model::ident::SchemaName;
 use crate::pg::conninfo::ConnInfo;
 use crate::pg::pool::PoolLimits;
 
+/// Good for [`PgLogicalSettings::piece_bytes_max`]: it keeps a target busy and is a small part of what may be
+/// held.
+pub const PIECE_BYTES_MAX: usize = 2 << 20;
+
 /// What `pglogical` needs.
 #[derive(Clone, Debug)]
 pub struct PgLogicalSettings {
@@ -31,6 +35,9 @@ pub struct PgLogicalSettings {
     pub standby_timeout: Duration,
     /// Limits and delays of the machine.
     pub core: Config,
+    /// A source transaction that is larger than this is applied in pieces of about this size, in bytes of
+    /// rows.
+    pub piece_bytes_max: usize,
     /// What to do when the source truncates a table.
     pub truncate: TruncatePolicy,
     /// Longest time for one target transaction.

@@ -12,11 +12,14 @@ use super::source::Source;
 use super::sql::{CommitRecord, Row, RowChange, SqlServer, Value};
 use super::trace::say;
 use crate::database::Rows;
-use crate::model::{History, Model};
+use crate::model::{ChangeId, History, Model};
 use crate::schema::{Tuple, index, schema};
 
 /// The schema in which the program keeps what must survive it.
 pub const STAGING_SCHEMA: &str = "_replicator";
+
+/// The table of dead letters.
+pub const DEAD_LETTERS: &str = "replicator_dlq";
 
 /// The key of the saved position, for the target schema `public`.
 const POSITION_KEY: &str = "pglogical-wal-offset-public";
@@ -30,6 +33,8 @@ pub struct Checker {
     saved: Option<Lsn>,
     // The newest version of a row that ever was in the target, gone or not.
     newest: BTreeMap<(TableId, Tuple), i64>,
+    // Changes that became dead letters.
+    dead: BTreeSet<ChangeId>,
     prefixes: Model,
     /// How many commits held more than one transaction of the source.
     pub group_commits: usize,
@@ -47,6 +52,7 @@ impl Checker {
             applied: BTreeSet::new(),
             saved: None,
             newest: BTreeMap::new(),
+            dead: BTreeSet::new(),
             prefixes: Model::new(),
             group_commits: 0,
             out_of_order: 0,
@@ -69,10 +75,17 @@ impl Checker {
         self.applied.len() == history.commits().len()
     }
 
-    /// The rows of a table.
+    /// How many changes became dead letters.
     #[must_use]
-    pub fn rows(&self, table: TableId) -> &Rows {
-        &self.tables[index(table)]
+    pub fn dead_letters(&self) -> usize {
+        self.dead.len()
+    }
+
+    /// The rows that a table must have in the end.
+    #[must_use]
+    pub fn end(&self, history: &History, table: TableId) -> Rows {
+        let all = (0..history.commits().len()).collect();
+        Model::of(history, &all, &self.dead).swap_remove(index(table))
     }
 
     fn commit(&mut self, history: &History, commit: &CommitRecord) {
@@ -91,12 +104,14 @@ impl Checker {
         }
         let records: Vec<(Option<Position>, Position)> =
             commit.changes.iter().filter_map(record).collect();
+        let letters: Vec<usize> = commit.changes.iter().filter_map(letter).collect();
+        moved += letters.len();
         let claimed = match records.as_slice() {
             [] => {
                 assert!(moved == 0, "exactly once: a commit of {moved} rows without its record");
                 0
             }
-            [(after, through)] => self.claim(history, *after, *through),
+            [(after, through)] => self.claim(history, *after, *through, &letters),
             _ => panic!("a commit with {} records", records.len()),
         };
         if moved > 0 || claimed > 0 {
@@ -110,12 +125,26 @@ impl Checker {
     }
 
     /// Notes which transactions a commit claims to hold. Returns how many are new.
-    fn claim(&mut self, history: &History, after: Option<Position>, through: Position) -> usize {
+    fn claim(
+        &mut self,
+        history: &History,
+        after: Option<Position>,
+        through: Position,
+        letters: &[usize],
+    ) -> usize {
         let range = history.count_through(after)..history.count_through(Some(through));
         let count = range.clone().count();
         assert!(count > 0, "a record of no transaction: after {after:?} through {through}");
         if self.applied.last().is_some_and(|last| range.start < *last) {
             self.out_of_order += 1;
+        }
+        // A dead letter says which change of its batch it is.
+        let places =
+            |tx: usize| (0..history.commits()[tx].changes.len()).map(move |place| (tx, place));
+        let changes: Vec<ChangeId> = range.clone().flat_map(places).collect();
+        for letter in letters {
+            let change = changes.get(*letter).expect("a dead letter is of its batch");
+            assert!(self.dead.insert(*change), "change {change:?} is a dead letter twice");
         }
         let fresh = range.filter(|tx| self.applied.insert(*tx)).count();
         assert!(fresh > 0, "exactly once: the target holds all through {through} twice");
@@ -160,9 +189,9 @@ impl Checker {
         let is_prefix = self.applied.last().is_none_or(|last| last + 1 == count);
         let of_some;
         let expected: &[Rows] = if is_prefix {
-            self.prefixes.after(history, count, &BTreeSet::new())
+            self.prefixes.after(history, count, &self.dead)
         } else {
-            of_some = Model::of(history, &self.applied);
+            of_some = Model::of(history, &self.applied, &self.dead);
             &of_some
         };
         for (id, table) in schema().catalog.tables() {
@@ -195,6 +224,17 @@ fn record(change: &RowChange) -> Option<(Option<Position>, Position)> {
     };
     let through = position(&row[4]).expect("a record says through where");
     Some((position(&row[3]), through))
+}
+
+/// Which change of its batch a dead letter is.
+fn letter(change: &RowChange) -> Option<usize> {
+    if change.table != TableName::new("public", DEAD_LETTERS) {
+        return None;
+    }
+    // The columns: event, dlq_name, source_nanos, source_logical, data_after, data_before.
+    let row: &Row = change.new.as_ref().expect("dead letters stay");
+    let Value::Int(number) = &row[3] else { panic!("{:?} is no number", row[3]) };
+    Some(usize::try_from(*number).expect("a place in a batch"))
 }
 
 /// The position that a commit saves.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use super::{Outcome, Report, pg_forward};
+use super::{Outcome, Report, Script};
 
 /// A promise was broken.
 const BROKEN: u8 = 10;
@@ -25,20 +25,21 @@ pub struct Options {
     pub again: bool,
 }
 
-/// Runs the world of a seed and tells `out` how it went. Returns the exit code of the program.
+/// Runs a world and tells `out` how it went. Returns the exit code of the program.
 ///
 /// # Errors
 ///
 /// The trace could not be written, or what is told.
-pub fn run(seed: u64, options: &Options, out: &mut impl Write) -> io::Result<u8> {
-    let report = pg_forward(seed);
+pub fn run(script: &Script, options: &Options, out: &mut impl Write) -> io::Result<u8> {
+    let report = script.play();
     if let Some(file) = &options.trace {
         fs::write(file, report.trace.join("\n") + "\n")?;
     }
-    let code = tell(seed, &report, out)?;
+    let code = tell(script, &report, out)?;
     if options.again {
-        let again = pg_forward(seed);
+        let again = script.play();
         if let Some(line) = first_difference(&report.trace, &again.trace) {
+            let seed = script.seed;
             writeln!(out, "# seed {seed} is not deterministic: {line}")?;
             return Ok(NOT_DETERMINISTIC);
         }
@@ -46,7 +47,7 @@ pub fn run(seed: u64, options: &Options, out: &mut impl Write) -> io::Result<u8>
     Ok(code)
 }
 
-fn tell(seed: u64, report: &Report, out: &mut impl Write) -> io::Result<u8> {
+fn tell(script: &Script, report: &Report, out: &mut impl Write) -> io::Result<u8> {
     let (text, code) = match &report.outcome {
         Outcome::Arrived => ("everything arrived", 0),
         Outcome::Broken(what) => (what.as_str(), BROKEN),
@@ -58,9 +59,10 @@ fn tell(seed: u64, report: &Report, out: &mut impl Write) -> io::Result<u8> {
         for line in &report.trace[skipped..] {
             writeln!(out, "{line}")?;
         }
-        writeln!(out, "# again: sim {seed} --scenario pg_forward --trace FILE")?;
+        writeln!(out, "# {} --trace FILE", script.command())?;
     }
     write!(out, "{}", report.reach)?;
+    let seed = script.seed;
     writeln!(out, "# seed {seed}, {} lines: {text}", report.trace.len())?;
     Ok(code)
 }

@@ -49,35 +49,68 @@ pub enum Kind {
     Delay,
     /// A second replicator runs with the same settings.
     Rival,
+    /// Everybody's calendar is set, forward or back.
+    ClockJump,
 }
 
-/// All kinds.
-pub const ALL: [Kind; 20] = [
-    Kind::KillReplicator,
-    Kind::StopReplicator,
-    Kind::KillSource,
-    Kind::KillTarget,
-    Kind::Partition,
-    Kind::PartitionOneWay,
-    Kind::Hold,
-    Kind::Stall,
-    Kind::Slow,
-    Kind::Refuse,
-    Kind::StartingUp,
-    Kind::SqlError,
-    Kind::SqlKill,
-    Kind::LostCommit,
-    Kind::LostAnswer,
-    Kind::Zombie,
-    Kind::EndStreams,
-    Kind::FewSessions,
-    Kind::Delay,
-    Kind::Rival,
-];
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 21] = [
+        Self::KillReplicator,
+        Self::StopReplicator,
+        Self::KillSource,
+        Self::KillTarget,
+        Self::Partition,
+        Self::PartitionOneWay,
+        Self::Hold,
+        Self::Stall,
+        Self::Slow,
+        Self::Refuse,
+        Self::StartingUp,
+        Self::SqlError,
+        Self::SqlKill,
+        Self::LostCommit,
+        Self::LostAnswer,
+        Self::Zombie,
+        Self::EndStreams,
+        Self::FewSessions,
+        Self::Delay,
+        Self::Rival,
+        Self::ClockJump,
+    ];
+
+    /// What it is called on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::KillReplicator => "kill-replicator",
+            Self::StopReplicator => "stop-replicator",
+            Self::KillSource => "kill-source",
+            Self::KillTarget => "kill-target",
+            Self::Partition => "partition",
+            Self::PartitionOneWay => "partition-one-way",
+            Self::Hold => "hold",
+            Self::Stall => "stall",
+            Self::Slow => "slow",
+            Self::Refuse => "refuse",
+            Self::StartingUp => "starting-up",
+            Self::SqlError => "sql-error",
+            Self::SqlKill => "sql-kill",
+            Self::LostCommit => "lost-commit",
+            Self::LostAnswer => "lost-answer",
+            Self::Zombie => "zombie",
+            Self::EndStreams => "end-streams",
+            Self::FewSessions => "few-sessions",
+            Self::Delay => "delay",
+            Self::Rival => "rival",
+            Self::ClockJump => "clock-jump",
+        }
+    }
+}
 
 /// Errors of a database that pass (PostgreSQL documentation, "PostgreSQL Error Codes").
-pub const PASSING: [&str; 8] =
-    ["40001", "40P01", "55P03", "57014", "53200", "53300", "58030", "08006"];
+pub const PASSING: [&str; 9] =
+    ["40001", "40P01", "55P03", "57014", "53100", "53200", "53300", "58030", "08006"];
 
 /// Errors that end a session.
 pub const ENDING: [&str; 3] = ["57P01", "57P02", "25P03"];
@@ -94,13 +127,13 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Draws the faults of a world.
+    /// Draws the faults of a world, which are of exactly the kinds in `only` if that is given.
     #[must_use]
-    pub fn draw(random: &mut Random) -> Self {
+    pub fn draw(random: &mut Random, only: Option<&[Kind]>) -> Self {
         let percent = random.pick(&[0, 10, 20, 20, 50]);
-        let kinds = ALL.into_iter().filter(|_| random.chance(percent)).collect();
+        let drawn: Vec<Kind> = Kind::ALL.into_iter().filter(|_| random.chance(percent)).collect();
         Self {
-            kinds,
+            kinds: only.map_or(drawn, <[Kind]>::to_vec),
             hundredths: random.pick(&[20, 60, 150]),
             lasts_max: Duration::from_millis(random.pick(&[300, 1_500, 5_000, 12_000])),
         }

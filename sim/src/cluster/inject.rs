@@ -4,8 +4,10 @@ use std::time::Duration;
 use super::fault::{ENDING, Faults, Kind, PASSING};
 use super::reach::Reached;
 use super::scenario::World;
+use super::script::Numbers;
 use super::sql::Loss;
 use super::trace::say;
+use crate::os::jump;
 use crate::random::Random;
 
 /// The servers.
@@ -22,7 +24,13 @@ const ZOMBIE_PID: i32 = 13;
 #[derive(Debug)]
 pub(super) struct Injector {
     faults: Faults,
+    // Faults that do not happen, by their number.
+    omitted: Numbers,
+    // When the next fault comes and what decides about it.
+    chances: Random,
+    // What decides about the one that begins now.
     random: Random,
+    begun: usize,
     // What is to end, and when.
     ends: Vec<(Duration, End)>,
 }
@@ -42,8 +50,9 @@ enum End {
 }
 
 impl Injector {
-    pub(super) fn new(faults: Faults, random: Random) -> Self {
-        Self { faults, random, ends: Vec::new() }
+    pub(super) fn new(faults: Faults, omitted: Numbers, chances: Random) -> Self {
+        let random = Random::new(0);
+        Self { faults, omitted, chances, random, begun: 0, ends: Vec::new() }
     }
 
     /// Ends what is due, then perhaps begins something. `tick` has passed since the last call.
@@ -54,19 +63,28 @@ impl Injector {
         due.into_iter().for_each(|end| self.end(world, end));
         // The chance within a tick, out of all hundredths of a second's ticks.
         let ticks = usize::try_from(100 * 1_000 / tick.as_millis()).expect("a short tick");
-        if !self.faults.kinds.is_empty() && self.random.below(ticks) < self.faults.hundredths {
+        if !self.faults.kinds.is_empty() && self.chances.below(ticks) < self.faults.hundredths {
+            // Each fault has its own numbers, so that leaving one out changes no other.
+            self.random = Random::new(self.chances.word());
+            let number = self.begun;
+            self.begun += 1;
+            world.reach.begun = self.begun;
             let kind = self.random.pick(&self.faults.kinds);
-            self.begin(world, kind);
+            if !self.omitted.0.contains(&number) {
+                self.begin(world, number, kind);
+            }
         }
     }
 
-    /// Ends everything.
+    /// Ends everything, also what was to happen.
     pub(super) fn heal(&mut self, world: &mut World<'_>) {
+        world.source.knobs.forget_failures();
+        world.target.knobs.forget_failures();
         let ends = std::mem::take(&mut self.ends);
         ends.into_iter().for_each(|(_, end)| self.end(world, end));
     }
 
-    fn begin(&mut self, world: &mut World<'_>, kind: Kind) {
+    fn begin(&mut self, world: &mut World<'_>, number: usize, kind: Kind) {
         let lasts = self.faults.lasts(&mut self.random);
         let (replicator, running) = {
             let number = self.random.below(world.replicators.len());
@@ -74,7 +92,9 @@ impl Injector {
             (*name, replicator.clone())
         };
         let server = self.random.pick(&SERVERS);
-        say("fault", format_args!("{kind:?}: {replicator}, {server}, {} ms", lasts.as_millis()));
+        let name = kind.name();
+        let millis = lasts.as_millis();
+        say("fault", format_args!("{number} {name}: {replicator}, {server}, {millis} ms"));
         world.reach.add(Reached::Fault(kind), 1);
         let until = world.sim.elapsed() + lasts;
         let mut ends = |end| self.ends.push((until, end));
@@ -125,6 +145,7 @@ impl Injector {
                 }
             }
             Kind::EndStreams => world.source.end_streams(),
+            Kind::ClockJump => jump(self.random.pick(&[-86_400, -60, -1, 1, 60, 86_400])),
             Kind::StartingUp
             | Kind::SqlError
             | Kind::SqlKill
@@ -183,13 +204,13 @@ impl Injector {
             | Kind::Refuse
             | Kind::Zombie
             | Kind::EndStreams
-            | Kind::Rival => unreachable!("{kind:?} is none of a server that runs"),
+            | Kind::Rival
+            | Kind::ClockJump => unreachable!("{kind:?} is none of a server that runs"),
         }
     }
 
     fn kill(&mut self, world: &mut World<'_>, host: &'static str, until: Duration) {
-        if world.sim.is_host_running(host) {
-            world.sim.crash(host);
+        if world.kill(host) {
             self.ends.push((until, End::Restart(host)));
         }
     }
@@ -198,12 +219,7 @@ impl Injector {
         // Another fault of the same kind may have begun meanwhile; it ends now, too.
         say("fault", format_args!("ends: {end:?}"));
         match end {
-            End::Restart(host) => {
-                if host == "source" {
-                    world.source.recover();
-                }
-                world.sim.bounce(host);
-            }
+            End::Restart(host) => world.restart(host),
             End::Repair(one, other) => world.sim.repair(one, other),
             End::Release(one, other) => world.sim.release(one, other),
             End::Hasten(one, other) => {

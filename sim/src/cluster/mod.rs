@@ -16,18 +16,22 @@ mod inject;
 pub mod reach;
 pub mod replicator;
 pub mod scenario;
+pub mod script;
 pub mod slot;
 pub mod source;
 pub mod sql;
+pub mod steps;
+pub mod sweep;
 pub mod target;
 pub mod trace;
 pub mod wire;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 pub use self::reach::Reach;
-use self::scenario::{Drawn, Verdict};
-use crate::os::with_seed;
+use self::scenario::Drawn;
+pub use self::script::Script;
+
+/// What the world is called on the command line.
+pub const SCENARIO: &str = "pg_forward";
 
 /// How a world with sockets ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +42,14 @@ pub enum Outcome {
     Broken(String),
     /// Nothing moved any more.
     NotLive(String),
+}
+
+impl Outcome {
+    /// Whether both ended well, or both broke safety, or both liveness.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
 }
 
 /// A world from its beginning to its end.
@@ -51,32 +63,4 @@ pub struct Report {
     pub trace: Vec<String>,
     /// Which interesting states it reached.
     pub reach: Reach,
-}
-
-/// Runs the world of a seed: PostgreSQL to PostgreSQL.
-#[must_use]
-pub fn pg_forward(seed: u64) -> Report {
-    with_seed(seed, move || {
-        let drawn = Drawn::new(seed);
-        let mut reach = Reach::default();
-        let (ended, trace) = trace::keep(|| {
-            let world = AssertUnwindSafe(|| scenario::run(&drawn, &mut reach));
-            let ended = catch_unwind(world);
-            (ended, trace::take())
-        });
-        let outcome = match ended {
-            Ok(Verdict::Arrived) => Outcome::Arrived,
-            Ok(Verdict::NotLive(what)) => Outcome::NotLive(what),
-            Err(panic) => Outcome::Broken(words(panic.as_ref())),
-        };
-        reach.read(&trace);
-        Report { drawn, outcome, trace, reach }
-    })
-}
-
-/// What a panic said.
-fn words(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().cloned();
-    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-    text.unwrap_or_else(|| "a panic without words".to_owned())
 }

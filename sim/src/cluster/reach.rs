@@ -15,7 +15,7 @@ pub enum Reached {
     OutOfOrder,
     /// A run began with a saved position.
     Resumed,
-    /// The outcome of a commit was not known.
+    /// A run ended because the outcome of a commit was not known.
     OutcomeUnknown,
     /// A run noticed that another one had begun.
     Fenced,
@@ -29,26 +29,38 @@ pub enum Reached {
     GaveUp,
     /// The program stopped in good order.
     Stopped,
-    /// A transaction came again that was applied before.
+    /// The source sent a transaction that it had sent before.
     Resent,
+    /// A change became a dead letter.
+    DeadLetter,
+    /// A run ended at a row that the target refuses.
+    Rejected,
+    /// A transaction was applied in pieces.
+    Pieces,
+    /// The source described a table again in the middle of a stream.
+    Altered,
 }
 
-/// What shows in a trace that a state was reached.
-const MARKS: [(&str, Reached); 9] = [
+/// What shows in a trace that a state was reached. The words are the program's own, so a sweep that never
+/// finds one of them may only mean that they have changed.
+const MARKS: [(&str, Reached); 10] = [
     ("replication resumes", Reached::Resumed),
-    ("outcome is unknown", Reached::OutcomeUnknown),
-    ("another run has begun", Reached::Fenced),
+    ("it is not known whether a target transaction has committed", Reached::OutcomeUnknown),
+    ("another replicator has taken over", Reached::Fenced),
     ("is active for PID", Reached::SlotBusy),
-    ("failed too often", Reached::RetriesExhausted),
+    ("maximum number of retries", Reached::RetriesExhausted),
     ("heard nothing from the source", Reached::Silent),
     ("gives up", Reached::GaveUp),
     ("stops in good order", Reached::Stopped),
-    ("replication timeout", Reached::Resent),
+    ("the target rejected a row", Reached::Rejected),
+    ("event=piece ", Reached::Pieces),
 ];
 
 /// How often each state was reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reach {
+    /// How many faults were about to happen, those that were left out included.
+    pub begun: usize,
     counts: BTreeMap<Reached, usize>,
 }
 
@@ -69,7 +81,32 @@ impl Reach {
 
     /// Adds what another world reached.
     pub fn merge(&mut self, other: &Self) {
+        self.begun += other.begun;
         other.counts.iter().for_each(|(reached, count)| self.add(*reached, *count));
+    }
+
+    /// What was never reached, although it can be.
+    #[must_use]
+    pub fn missed(&self) -> Vec<Reached> {
+        const OTHERS: [Reached; 15] = [
+            Reached::GroupCommit,
+            Reached::OutOfOrder,
+            Reached::Resumed,
+            Reached::OutcomeUnknown,
+            Reached::Fenced,
+            Reached::SlotBusy,
+            Reached::RetriesExhausted,
+            Reached::Silent,
+            Reached::GaveUp,
+            Reached::Stopped,
+            Reached::Resent,
+            Reached::DeadLetter,
+            Reached::Rejected,
+            Reached::Pieces,
+            Reached::Altered,
+        ];
+        let all = Kind::ALL.into_iter().map(Reached::Fault).chain(OTHERS);
+        all.filter(|reached| self.count(*reached) == 0).collect()
     }
 
     /// How many kinds of faults have happened.

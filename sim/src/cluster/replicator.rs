@@ -2,20 +2,23 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use replicator_core::Config;
 use replicator_core::decode::pg_transaction::TruncatePolicy;
 use replicator_core::model::time::WallTime;
-use replicator_core::{Config, OnReject};
 use replicator_io::metrics::{Limits, Metrics};
 use replicator_io::pg::conninfo::ConnInfo;
 use replicator_io::pg::pool::PoolLimits;
-use replicator_io::replicate::{PgLogicalSettings, pglogical};
+use replicator_io::replicate::{PIECE_BYTES_MAX, PgLogicalSettings, pglogical};
 use tokio::sync::watch;
 
+use super::checker::DEAD_LETTERS;
 use super::dial::SimDial;
 use super::source::{DATABASE, SLOT};
 use super::trace::{broken, say};
+use crate::fault::Setup;
 use crate::os::wall_micros;
 use crate::random::Random;
+use crate::schema::BULK;
 
 /// How long an operator, or something that stands in for one, waits before it starts the program again.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
@@ -25,14 +28,18 @@ const RESTART_DELAY: Duration = Duration::from_secs(1);
 pub struct Replicator {
     name: &'static str,
     settings: PgLogicalSettings,
+    dial: SimDial,
+    refusals: bool,
     stop: Arc<Mutex<Option<watch::Sender<bool>>>>,
 }
 
 impl Replicator {
     /// An installation on the host of this name.
+    ///
+    /// `refusals` says whether its target refuses some rows for good.
     #[must_use]
-    pub fn new(name: &'static str, settings: PgLogicalSettings) -> Self {
-        Self { name, settings, stop: Arc::default() }
+    pub fn new(name: &'static str, settings: PgLogicalSettings, refusals: bool) -> Self {
+        Self { name, settings, dial: SimDial::default(), refusals, stop: Arc::default() }
     }
 
     /// Asks the program to end in good order.
@@ -41,6 +48,11 @@ impl Replicator {
         if let Some(stop) = stop {
             stop.send_replace(true);
         }
+    }
+
+    /// Whether the process is about to die.
+    pub fn set_dying(&self, dying: bool) {
+        self.dial.set_dying(dying);
     }
 
     /// Runs the program, again and again, for ever.
@@ -60,11 +72,12 @@ impl Replicator {
             let label = self.settings.schema_label();
             let metrics = Arc::new(Metrics::new("pglogical", &label, limits, wall));
             say(self.name, "starts");
-            match pglogical(SimDial, self.settings.clone(), stopped, metrics).await {
+            let dial = self.dial.clone();
+            match pglogical(dial, self.settings.clone(), stopped, metrics).await {
                 Ok(()) => say(self.name, "stops in good order"),
                 Err(gave_up) => {
                     say(self.name, format_args!("gives up: {gave_up}"));
-                    if is_lasting(&gave_up.to_string()) {
+                    if self.is_lasting(&gave_up.to_string()) {
                         broken(format!("{} gave up: {gave_up}", self.name));
                     }
                 }
@@ -72,22 +85,36 @@ impl Replicator {
             tokio::time::sleep(RESTART_DELAY).await;
         }
     }
+
+    /// Whether no operator could help by starting the program again. No fault of ours leads to that, but a
+    /// target that refuses a row for good does, until it no longer does.
+    fn is_lasting(&self, reason: &str) -> bool {
+        const MARKS: [&str; 4] =
+            ["saved position", "was moved to", "lost", "another database cluster"];
+        let refused = reason.contains("rejected") && !self.refusals;
+        refused || MARKS.iter().any(|mark| reason.contains(mark))
+    }
 }
 
-/// Whether no operator could help by starting the program again. No fault of ours leads to that.
-fn is_lasting(reason: &str) -> bool {
-    ["rejected", "saved position", "was moved to", "lost", "another database cluster"]
-        .iter()
-        .any(|mark| reason.contains(mark))
+/// Draws how large a piece of a transaction is. They go to the target one after the other, so thousands of
+/// them would take longer than a world lasts.
+fn piece_bytes_max(setup: &Setup, random: &mut Random) -> usize {
+    let drawn = random.pick(&[1, 60, 200]);
+    match setup {
+        Setup { pieces: false, .. } => PIECE_BYTES_MAX,
+        Setup { tables, .. } if tables.contains(&BULK) => 20_000,
+        Setup { .. } => drawn,
+    }
 }
 
 fn wall() -> WallTime {
     WallTime { micros: wall_micros() }
 }
 
-/// Draws the settings of the program. `core` has the limits and delays of the machine.
+/// Draws the settings of the program for a world.
 #[must_use]
-pub fn settings(core: Config, random: &mut Random) -> PgLogicalSettings {
+pub fn settings(setup: &Setup, random: &mut Random) -> PgLogicalSettings {
+    let core = setup.config;
     let conninfo = |host: &str| -> ConnInfo {
         let text = format!(
             "postgresql://replicator@{host}:5432/{DATABASE}?sslmode=disable&connect_timeout=3"
@@ -113,14 +140,14 @@ pub fn settings(core: Config, random: &mut Random) -> PgLogicalSettings {
         publication: None,
         standby_timeout: Duration::from_millis(random.pick(&[200, 1_000, 5_000])),
         core: Config {
-            on_reject: OnReject::Stop,
             // A save that failed is tried again after this time; the program never has none.
             save_interval: core.save_interval.max(Duration::from_millis(10)),
             ..core
         },
         truncate: TruncatePolicy::Apply,
+        piece_bytes_max: piece_bytes_max(setup, random),
         apply_timeout: seconds(random.pick(&[2, 5])),
-        dlq_table: "replicator_dlq".to_owned(),
+        dlq_table: DEAD_LETTERS.to_owned(),
         schema_refresh: random.pick(&[None, Some(seconds(4))]),
         target_pool: pool,
         staging_pool: PoolLimits { sessions_max: 2, statements_max: 16, ..pool },

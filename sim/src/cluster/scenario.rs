@@ -2,10 +2,11 @@
 //! wrong; then all is healed, and everything must arrive.
 use std::future::Future;
 use std::io;
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use replicator_core::model::position::Position;
+use replicator_core::{Config, OnReject};
 use replicator_io::replicate::PgLogicalSettings;
 use tokio::task::JoinSet;
 use turmoil::net::{TcpListener, TcpStream};
@@ -16,6 +17,7 @@ use super::fault::{Faults, Kind};
 use super::inject::Injector;
 use super::reach::{Reach, Reached};
 use super::replicator::{Replicator, settings};
+use super::script::Script;
 use super::source::Source;
 use super::target::Target;
 use super::trace;
@@ -23,6 +25,7 @@ use crate::fault::{Kind as SourceKind, Setup};
 use crate::os::set_elapsed;
 use crate::random::Random;
 use crate::schema::schema;
+use crate::story::Story;
 
 /// Where the servers listen.
 const PORT: u16 = 5_432;
@@ -55,22 +58,53 @@ pub struct Drawn {
 }
 
 impl Drawn {
-    /// Draws a world.
+    /// Draws a world, in which exactly the faults of `only` exist if that is given.
     #[must_use]
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: u64, only: Option<&[Kind]>) -> Self {
         let mut random = Random::new(seed);
         let mut setup = Setup::draw(SourceKind::Ordered, random.word());
-        // The target accepts what the source accepted.
-        setup.limits = false;
+        // A piece of a transaction that is refused ends the run for good.
+        setup.limits &= !setup.pieces;
         let millis = |number: usize| Duration::from_millis(u64::try_from(number).expect("small"));
         Self {
             setup,
-            faults: Faults::draw(&mut random),
+            faults: Faults::draw(&mut random, only),
             commits: random.within(1, 60),
             lasts: millis(random.within(2_000, 20_000)),
             latency_max: millis(random.pick(&[2, 10, 100])),
             random,
         }
+    }
+}
+
+impl Drawn {
+    /// A world in which nothing is drawn: two replicators, a quick network, one plain table.
+    #[must_use]
+    pub fn calm() -> Self {
+        let mut drawn = Self::new(0, Some(&[Kind::Rival]));
+        let core = Config {
+            batch_rows_max: 8,
+            batch_txs_max: 8,
+            batch_growth_max: 1,
+            batch_age_max: Duration::ZERO,
+            buffered_bytes_max: 20_000,
+            applies_max: 2,
+            save_interval: Duration::from_millis(10),
+            on_reject: OnReject::Stop,
+            collapse: true,
+            ..drawn.setup.config
+        };
+        drawn.setup = Setup {
+            config: core,
+            tables: vec!["plain"],
+            stories: vec![Story::Insert],
+            alters: false,
+            pieces: false,
+            limits: false,
+            ..drawn.setup
+        };
+        drawn.latency_max = Duration::from_millis(2);
+        drawn
     }
 }
 
@@ -90,14 +124,37 @@ pub(super) struct World<'a> {
     pub(super) target: Target,
     pub(super) replicators: Vec<(&'static str, Replicator)>,
     pub(super) reach: Reach,
+    // Whether the target refuses some rows for good.
+    refusals: bool,
     checker: Checker,
 }
 
 /// Runs a world to its end.
-pub(super) fn run(drawn: &Drawn, reach: &mut Reach) -> Verdict {
-    let Drawn { faults, commits, lasts, mut random, .. } = drawn.clone();
+pub(super) fn run(drawn: &Drawn, script: &Script, reach: &mut Reach) -> Verdict {
+    run_told(drawn, reach, |random, world| tell(drawn, script, random, world))
+}
+
+/// Runs a world in which `tell` has its way until it returns; then all is well, and everything must arrive.
+pub(super) fn run_told(
+    drawn: &Drawn,
+    reach: &mut Reach,
+    tell: impl FnOnce(&mut Random, &mut World<'_>),
+) -> Verdict {
+    let mut random = drawn.random.clone();
     let mut world = World::build(drawn, &mut random);
-    let mut injector = Injector::new(faults, Random::new(random.word()));
+    let verdict = catch_unwind(AssertUnwindSafe(|| {
+        tell(&mut random, &mut world);
+        settle(&mut random, &mut world)
+    }));
+    world.count();
+    reach.merge(&world.reach);
+    verdict.unwrap_or_else(|broken| resume_unwind(broken))
+}
+
+fn tell(drawn: &Drawn, script: &Script, random: &mut Random, world: &mut World<'_>) {
+    let Drawn { faults, commits, lasts, .. } = drawn.clone();
+    let omitted = script.omit_faults.clone();
+    let mut injector = Injector::new(faults, omitted, Random::new(random.word()));
     let mut left = commits;
     while world.sim.elapsed() < lasts {
         let steps_left = (lasts - world.sim.elapsed()).as_millis() / TICK.as_millis();
@@ -105,8 +162,15 @@ pub(super) fn run(drawn: &Drawn, reach: &mut Reach) -> Verdict {
         // Spread over the time that is left, in bursts.
         if left > 0 && random.below(steps_left) < left {
             let burst = random.pick(&[1, 1, 1, 2, 5]).min(left);
-            (0..burst).for_each(|_| world.source.commit());
-            left -= burst;
+            for _ in 0..burst {
+                let number = commits - left;
+                left -= 1;
+                // Drawn in any case, so that leaving one out changes no other.
+                let random = Random::new(random.word());
+                if !script.omit_commits.0.contains(&number) {
+                    world.source.commit(number, random);
+                }
+            }
         }
         if random.below(400) == 0 {
             world.source.write_other();
@@ -114,13 +178,17 @@ pub(super) fn run(drawn: &Drawn, reach: &mut Reach) -> Verdict {
         if random.below(300) == 0 {
             world.source.checkpoint();
         }
-        injector.act(&mut world, TICK);
+        injector.act(world, TICK);
         world.step();
     }
-    injector.heal(&mut world);
+    injector.heal(world);
+}
+
+fn settle(random: &mut Random, world: &mut World<'_>) -> Verdict {
+    world.target.sql.set_strict(false);
     trace::say("world", "is healed");
     let healed = world.sim.elapsed();
-    let verdict = loop {
+    loop {
         // Servers always write something now and then; an old confirmation is renewed by it.
         if random.below(800) == 0 {
             world.source.write_other();
@@ -133,11 +201,7 @@ pub(super) fn run(drawn: &Drawn, reach: &mut Reach) -> Verdict {
         if HEALED_MAX < took {
             break Verdict::NotLive(world.describe());
         }
-    };
-    world.reach.add(Reached::GroupCommit, world.checker.group_commits);
-    world.reach.add(Reached::OutOfOrder, world.checker.out_of_order);
-    reach.merge(&world.reach);
-    verdict
+    }
 }
 
 impl World<'_> {
@@ -155,13 +219,15 @@ impl World<'_> {
         }
         let source = Source::new(drawn.setup.clone(), random.word());
         let target = Target::new(random.word());
-        let settings = settings(drawn.setup.config, random);
+        target.sql.set_strict(drawn.setup.limits);
+        let settings = settings(&drawn.setup, random);
         let mut world = Self {
             sim: builder.build(),
             source,
             target,
             replicators: Vec::new(),
             reach: Reach::default(),
+            refusals: drawn.setup.limits,
             checker: Checker::new(),
         };
         let source = world.source.clone();
@@ -182,14 +248,14 @@ impl World<'_> {
     }
 
     fn add_replicator(&mut self, name: &'static str, settings: PgLogicalSettings) {
-        let replicator = Replicator::new(name, settings);
+        let replicator = Replicator::new(name, settings, self.refusals);
         let running = replicator.clone();
         self.sim.host(name, move || running.clone().run());
         self.replicators.push((name, replicator));
     }
 
     /// Lets a moment pass, then checks every promise.
-    fn step(&mut self) {
+    pub(super) fn step(&mut self) {
         if let Err(error) = self.sim.step() {
             panic!("a host died: {error}");
         }
@@ -198,6 +264,27 @@ impl World<'_> {
         if let Some(broken) = trace::take_broken() {
             panic!("{broken}");
         }
+    }
+
+    /// A host dies at once, if it lives. Returns whether it did.
+    pub(super) fn kill(&mut self, host: &'static str) -> bool {
+        if !self.sim.is_host_running(host) {
+            return false;
+        }
+        let replicator = self.replicators.iter().find(|(name, _)| *name == host);
+        let replicator = replicator.map(|(_, replicator)| replicator.clone());
+        replicator.iter().for_each(|replicator| replicator.set_dying(true));
+        self.sim.crash(host);
+        replicator.iter().for_each(|replicator| replicator.set_dying(false));
+        true
+    }
+
+    /// A host that died comes back.
+    pub(super) fn restart(&mut self, host: &'static str) {
+        if host == "source" {
+            self.source.recover();
+        }
+        self.sim.bounce(host);
     }
 
     /// Everything is in the target, and the source knows that.
@@ -210,12 +297,24 @@ impl World<'_> {
         if end > Some(confirmed) {
             return false;
         }
-        let database = self.source.database();
         for (id, table) in schema().catalog.tables() {
-            let (is, should) = (self.target.sql.rows(id), database.rows(id));
-            assert!(is == *should, "in the end {} is {is:?}, not {should:?}", table.name);
+            let is = self.target.sql.rows(id);
+            let should = self.source.with_history(|history| self.checker.end(history, id));
+            assert!(is == should, "in the end {} is {is:?}, not {should:?}", table.name);
+            let source = self.source.rows(id);
+            let lost = 0 < self.checker.dead_letters();
+            assert!(lost || is == source, "in the end the source has {source:?} in {}", table.name);
         }
         true
+    }
+
+    /// Notes what can be told in the end.
+    fn count(&mut self) {
+        self.reach.add(Reached::GroupCommit, self.checker.group_commits);
+        self.reach.add(Reached::OutOfOrder, self.checker.out_of_order);
+        self.reach.add(Reached::DeadLetter, self.checker.dead_letters());
+        self.reach.add(Reached::Resent, self.source.resent());
+        self.reach.add(Reached::Altered, self.source.altered());
     }
 
     fn describe(&self) -> String {

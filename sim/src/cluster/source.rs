@@ -13,17 +13,18 @@ use replicator_core::model::time::WallTime;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 
-use self::messages::{lsn, transaction};
+use self::messages::{Described, lsn, transaction};
 use self::sender::Sender;
 use super::slot::SlotState;
 use super::sql::{Knobs, Role, SqlServer};
 use super::trace::say;
 use super::wire::Connection;
-use crate::database::Database;
+use crate::database::{Database, Rows};
 use crate::fault::Setup;
 use crate::model::{Commit, History};
 use crate::os::wall_micros;
 use crate::random::Random;
+use crate::schema::LAYOUTS;
 use crate::workload;
 
 /// The name of the slot.
@@ -34,6 +35,9 @@ pub const DATABASE: &str = "shop";
 
 /// Where the log stands when the slot is made.
 pub(super) const LOG_BEGIN: Lsn = Lsn(0x100);
+
+/// The source's tables are altered after so many transactions.
+const TXS_BETWEEN_ALTERS: usize = 5;
 
 /// The source. Clones are the same one; it outlives its host's processes.
 #[derive(Clone, Debug)]
@@ -56,27 +60,32 @@ pub struct Source {
 #[derive(Debug)]
 struct State {
     setup: Setup,
-    random: Random,
     database: Database,
     version: i64,
     history: History,
     committed: Vec<WallTime>,
     confirmed_max: Lsn,
+    // The furthest transaction that was ever sent, and how many were sent again.
+    sent_max: Lsn,
+    resent: usize,
+    altered: usize,
 }
 
 impl Source {
-    /// A source with empty tables. `seed` decides what its clients do.
+    /// A source with empty tables. `seed` decides what its server makes up.
     #[must_use]
     pub fn new(setup: Setup, seed: u64) -> Self {
         let slot = SlotState::new(SLOT, DATABASE, LOG_BEGIN);
         let state = State {
             setup,
-            random: Random::new(seed),
             database: Database::new(false),
             version: 0,
             history: History::default(),
             committed: Vec::new(),
             confirmed_max: LOG_BEGIN,
+            sent_max: LOG_BEGIN,
+            resent: 0,
+            altered: 0,
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -90,16 +99,22 @@ impl Source {
         }
     }
 
-    /// A client commits a transaction, or tries to.
-    pub fn commit(&self) {
+    /// A client commits a transaction, or tries to. `random` decides what is in it.
+    pub fn commit(&self, number: usize, mut random: Random) {
         let mut state = self.lock();
-        let State { setup, random, database, version, .. } = &mut *state;
-        let Some(draft) = workload::transaction(setup, database, *version, random) else { return };
+        let State { setup, database, version, .. } = &mut *state;
+        let Some(draft) = workload::transaction(setup, database, *version, &mut random) else {
+            return;
+        };
+        if setup.pieces && !draft.divisible {
+            return;
+        }
         // The log also holds what is none of ours, and a commit record takes room.
         let (gap, size) = (random.pick(&[0, 8, 40]), random.pick(&[8, 16]));
         let before = Lsn(self.slot.now().written.0 + gap);
         let end = Lsn(before.0 + size);
-        say("source", format_args!("commits {} changes through {end}", draft.mutations.len()));
+        let count = draft.mutations.len();
+        say("source", format_args!("commits {number}: {count} changes through {end}"));
         state.version = draft.version;
         state.database = draft.after;
         state.committed.push(WallTime { micros: wall_micros() });
@@ -170,16 +185,28 @@ impl Source {
         look(&self.lock().history)
     }
 
-    /// The tables as they are now.
-    #[must_use]
-    pub fn database(&self) -> Database {
-        self.lock().database.clone()
-    }
-
     /// The furthest position that anybody has ever confirmed.
     #[must_use]
     pub fn confirmed_max(&self) -> Lsn {
         self.lock().confirmed_max
+    }
+
+    /// The rows of a table as they are now.
+    #[must_use]
+    pub fn rows(&self, table: TableId) -> Rows {
+        self.lock().database.rows(table).clone()
+    }
+
+    /// How many times a table was described again in the middle of a stream.
+    #[must_use]
+    pub fn altered(&self) -> usize {
+        self.lock().altered
+    }
+
+    /// How many transactions were sent again.
+    #[must_use]
+    pub fn resent(&self) -> usize {
+        self.lock().resent
     }
 
     /// Waits for something new in the log, or for something to be asked of the processes.
@@ -207,17 +234,19 @@ impl Source {
     }
 
     /// The first transaction whose commit record is not before `sent`, as messages, and where it ends.
-    fn next_after(
-        &self,
-        sent: Lsn,
-        described: &mut Vec<TableId>,
-    ) -> Option<(Lsn, Vec<(Lsn, Bytes)>)> {
-        let state = self.lock();
+    fn next_after(&self, sent: Lsn, described: &mut Described) -> Option<(Lsn, Vec<(Lsn, Bytes)>)> {
+        let mut state = self.lock();
+        let state = &mut *state;
         let commits = state.history.commits();
         let tx = commits.partition_point(|commit| lsn(commit.before) < sent);
         let commit = commits.get(tx)?;
+        state.resent += usize::from(lsn(commit.position) <= state.sent_max);
+        state.sent_max = state.sent_max.max(lsn(commit.position));
+        let layout = if state.setup.alters { (tx / TXS_BETWEEN_ALTERS) % LAYOUTS } else { 0 };
         let xid = u32::try_from(tx).expect("few transactions") + 700;
-        let messages = transaction(commit, xid, state.committed[tx], described);
+        let again = described.again;
+        let messages = transaction(commit, xid, state.committed[tx], layout, described);
+        state.altered += described.again - again;
         Some((lsn(commit.position), messages))
     }
 

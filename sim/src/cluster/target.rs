@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::checker::DEAD_LETTERS;
 use super::sql::{Knobs, Role, SqlServer};
 use super::wire::Connection;
 
@@ -23,6 +24,15 @@ pub struct Target {
     refuses: Arc<AtomicBool>,
 }
 
+/// What an operator runs to have a table of dead letters.
+fn dead_letters() -> String {
+    format!(
+        "CREATE TABLE {DEAD_LETTERS} (event UUID DEFAULT gen_random_uuid() PRIMARY KEY, dlq_name TEXT NOT \
+         NULL, source_nanos INT8 NOT NULL, source_logical INT8 NOT NULL, data_after JSONB NOT NULL, \
+         data_before JSONB NOT NULL)"
+    )
+}
+
 impl Target {
     /// A server with empty tables.
     #[must_use]
@@ -30,7 +40,9 @@ impl Target {
         let knobs = Arc::new(Knobs::default());
         knobs.set_silence_max(Some(SILENCE_MAX));
         let refuses = Arc::new(AtomicBool::new(false));
-        Self { sql: SqlServer::new(Role::Target, seed), knobs, refuses }
+        let sql = SqlServer::new(Role::Target, seed);
+        sql.run(&dead_letters()).expect("a statement that the server knows");
+        Self { sql, knobs, refuses }
     }
 
     /// Whether connections are dropped at once.

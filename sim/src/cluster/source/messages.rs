@@ -1,4 +1,6 @@
 //! A transaction of the history as the messages of pgoutput.
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use replicator_core::decode::pg_encode::encode;
 use replicator_core::decode::pg_message::{
@@ -32,26 +34,43 @@ pub(super) fn lsn(position: Position) -> Lsn {
     }
 }
 
-/// The messages of one transaction, each with the position that its frame shows. A table that is not in
-/// `described` is described first.
+/// Which tables a stream has described, and in which way they were laid out.
+#[derive(Debug, Default)]
+pub(super) struct Described {
+    layouts: BTreeMap<TableId, usize>,
+    /// How often one was described again.
+    pub(super) again: usize,
+}
+
+impl Described {
+    /// Whether the table must be described before the next row.
+    fn is_news(&mut self, table: TableId, layout: usize) -> bool {
+        let had = self.layouts.insert(table, layout);
+        self.again += usize::from(had.is_some_and(|had| had != layout));
+        had != Some(layout)
+    }
+}
+
+/// The messages of one transaction, each with the position that its frame shows. A table that is not
+/// described in this layout is described first.
 pub(super) fn transaction(
     commit: &Commit,
     xid: u32,
     committed: WallTime,
-    described: &mut Vec<TableId>,
+    layout: usize,
+    described: &mut Described,
 ) -> Vec<(Lsn, Bytes)> {
     let (before, end) = (lsn(commit.before), lsn(commit.position));
     let begin = Begin { final_lsn: before, committed, xid: Xid(xid) };
     let mut messages = vec![(before, Message::Begin(begin))];
     let mut mutations = commit.mutations.iter().peekable();
     while let Some(mutation) = mutations.next() {
-        if !described.contains(&mutation.table) {
-            described.push(mutation.table);
+        if described.is_news(mutation.table, layout) {
             // A description is not in the log.
-            messages.push((Lsn(0), Message::Relation(relation(mutation.table))));
+            messages.push((Lsn(0), Message::Relation(relation(mutation.table, layout))));
         }
         let next = mutations.next_if(|next| is_rest_of_update(mutation, next));
-        messages.push((before, message(mutation, next)));
+        messages.push((before, message(mutation, next, layout)));
     }
     let last = CommitMessage { commit_lsn: before, end_lsn: end, committed };
     messages.push((end, Message::Commit(last)));
@@ -65,22 +84,23 @@ fn is_rest_of_update(first: &Mutation, next: &Mutation) -> bool {
     both && first.table == next.table && first.key != next.key
 }
 
-fn message(mutation: &Mutation, next: Option<&Mutation>) -> Message {
+fn message(mutation: &Mutation, next: Option<&Mutation>, layout: usize) -> Message {
     let id = mutation.table;
     let relation = relation_id(id);
-    let old = |row: &Row| Some(Old::Key(tuple(id, row)));
+    let tuple = |row: &Row| tuple(id, row, layout);
+    let old = |row: &Row| Some(Old::Key(tuple(row)));
     match (&mutation.change, next.map(|next| &next.change)) {
         (Change::Delete(from), Some(Change::Upsert(to))) => {
-            Message::Update { relation, old: old(from), new: tuple(id, to) }
+            Message::Update { relation, old: old(from), new: tuple(to) }
         }
-        (Change::Insert(row), _) => Message::Insert { relation, new: tuple(id, row) },
+        (Change::Insert(row), _) => Message::Insert { relation, new: tuple(row) },
         (Change::Upsert(row) | Change::Update(row), _) => {
-            Message::Update { relation, old: None, new: tuple(id, row) }
+            Message::Update { relation, old: None, new: tuple(row) }
         }
         (Change::Move { from, to }, _) => {
-            Message::Update { relation, old: old(from), new: tuple(id, to) }
+            Message::Update { relation, old: old(from), new: tuple(to) }
         }
-        (Change::Delete(row), _) => Message::Delete { relation, old: Old::Key(tuple(id, row)) },
+        (Change::Delete(row), _) => Message::Delete { relation, old: Old::Key(tuple(row)) },
         (Change::Truncate, _) => {
             Message::Truncate(Truncate { options: 0, relations: vec![relation] })
         }
@@ -91,9 +111,9 @@ fn relation_id(id: TableId) -> RelationId {
     RelationId(RELATION_FIRST + id.0)
 }
 
-fn relation(id: TableId) -> Relation {
+fn relation(id: TableId, layout: usize) -> Relation {
     let table = schema().catalog.table(id);
-    let columns = order(id, table).into_iter().map(|column| {
+    let columns = order(id, table, layout).into_iter().map(|column| {
         let found = table.column(column);
         RelationColumn {
             flags: u8::from(table.key.contains(&column)),
@@ -113,19 +133,19 @@ fn relation(id: TableId) -> Relation {
 }
 
 /// The source's columns come in another order than the target's.
-fn order(id: TableId, table: &Table) -> Vec<u16> {
+fn order(id: TableId, table: &Table, layout: usize) -> Vec<u16> {
     let count = u16::try_from(table.columns.len()).expect("few columns");
     let mut columns: Vec<u16> = (0..count).collect();
-    columns.rotate_left(index(id) % table.columns.len());
+    columns.rotate_left((index(id) + layout) % table.columns.len());
     columns
 }
 
-fn tuple(id: TableId, row: &Row) -> Tuple {
+fn tuple(id: TableId, row: &Row, layout: usize) -> Tuple {
     let table = schema().catalog.table(id);
     let mut cells = vec![Cell::Null; table.columns.len()];
     for (column, cell) in row.columns() {
         cells[usize::from(column)] = cell;
     }
-    let order = order(id, table);
+    let order = order(id, table, layout);
     Tuple::new(&order.iter().map(|column| cells[usize::from(*column)]).collect::<Vec<_>>())
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use replicator_core::decode::pg_encode::encode_frame;
 use replicator_core::decode::pg_frames::{Frame, StandbyStatus};
-use replicator_core::model::mutation::TableId;
 use replicator_core::model::position::Lsn;
 use replicator_core::model::time::WallTime;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Source;
+use super::messages::Described;
 use crate::cluster::trace::say;
 use crate::cluster::wire::{Column, Connection, Format, Refused, Request, TxStatus};
 use crate::os::wall_micros;
@@ -36,7 +36,7 @@ pub(super) struct Sender<S> {
     sent: Lsn,
     // What the client says that it has received.
     written: Lsn,
-    described: Vec<TableId>,
+    described: Described,
     heard: Instant,
     pinged: bool,
 }
@@ -61,7 +61,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
             pid,
             sent: Lsn(0),
             written: Lsn(0),
-            described: Vec::new(),
+            described: Described::default(),
             heard: Instant::now(),
             pinged: false,
         }

@@ -54,6 +54,13 @@ impl Knobs {
         self.lock().loss = Some(loss);
     }
 
+    /// Takes back all failures and losses that have not happened yet.
+    pub fn forget_failures(&self) {
+        let mut inner = self.lock();
+        inner.failures.clear();
+        inner.loss = None;
+    }
+
     /// Most sessions at the same time; `None` is no limit.
     pub fn set_connections_max(&self, count: Option<usize>) {
         self.lock().connections_max = count;
