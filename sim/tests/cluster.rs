@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use std::thread;
 
 use sim::cluster::command::first_difference;
+use sim::cluster::steps::{Step, play};
 use sim::cluster::{Outcome, Reach, Report, Script};
 
 const SEEDS: u64 = 20;
@@ -53,4 +54,21 @@ fn a_seed_does_the_same_again_in_this_process_and_in_others() {
     reports.iter().for_each(|report| reach.merge(&report.reach));
     let faults = reach.faults();
     assert!(15 < faults, "{SEEDS} seeds have {faults} kinds of faults only:\n{reach}");
+}
+
+/// A position that another replicator saves after we have looked at the source is not beyond the end of the
+/// source's log, although it is beyond what we saw.
+#[test]
+fn a_position_saved_while_we_looked_at_the_source_is_not_beyond_its_log() {
+    // Between the look and the stream, wherever that is.
+    for held in (0..200).step_by(5) {
+        let report = play(&[
+            (held, Step::Hold("replicator", "source")),
+            (300, Step::Commit),
+            (600, Step::Kill("rival")),
+            (900, Step::Release("replicator", "source")),
+            (2_000, Step::Restart("rival")),
+        ]);
+        assert_eq!(report.outcome, Outcome::Arrived, "held after {held} ms: {:#?}", report.trace);
+    }
 }

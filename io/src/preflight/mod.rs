@@ -190,6 +190,15 @@ pub async fn run(
     Ok(Report { findings, facts })
 }
 
+/// Where the source's log ends now; `None` on a replica.
+///
+/// # Errors
+///
+/// The question failed, or was not answered within `limit`.
+pub async fn written(source: &Client, limit: Duration) -> Result<Option<Lsn>, PreflightError> {
+    Ok(answer(Side::Source, limit, source::read_server_now(source)).await?.written)
+}
+
 /// The source's version; it must be a PostgreSQL.
 async fn version(source: &Client, limit: Duration) -> Result<String, PreflightError> {
     let late = |_| PreflightError::TimedOut { side: Side::Source, limit };

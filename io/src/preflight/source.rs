@@ -279,6 +279,12 @@ pub(super) async fn read(client: &Client) -> Result<SourceFacts, Error> {
     })
 }
 
+/// Reads what `read` tells of the server, again.
+pub(super) async fn read_server_now(client: &Client) -> Result<ServerFacts, Error> {
+    let rows = client.query_typed(SERVER, &[]).await?;
+    read_server(rows.first().expect("the current role is in pg_roles"))
+}
+
 /// Reads the tables of a publication.
 pub(super) async fn read_tables(
     client: &Client,

@@ -7,12 +7,13 @@ use replicator_core::decode::pg_transaction::{PgOptions, PgTransactions};
 use replicator_core::dialect::Product;
 use replicator_core::model::catalog::Catalog;
 use replicator_core::model::ident::TableName;
+use replicator_core::model::position::Lsn;
 use replicator_core::{Config, Machine, OnReject};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use super::ground::Ground;
-use super::identity::{Identity, Known, check_gap};
+use super::ground::{Ground, connect};
+use super::identity::{Identity, Known, check_gap, is_beyond};
 use super::onlooker::Onlooker;
 use super::settings::PgLogicalSettings;
 use super::trouble::{Trouble, trouble_of, trouble_of_source};
@@ -23,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::net::Dial;
 use crate::pg::connect::{AbortOnDrop, SessionOptions, connect_sql};
 use crate::port::Staging as _;
-use crate::preflight::Facts;
+use crate::preflight::{self, Facts};
 use crate::source::pg::stream::{PgSource, PgSourceOptions};
 use crate::supervisor::Ended;
 use crate::target::pgwire::{PgTarget, PgTargetOptions};
@@ -62,13 +63,17 @@ impl<D: Dial> Attempt<D> {
     }
 
     async fn try_run(&self) -> Result<(), Trouble> {
-        let ground = self.prepare().await?;
+        let mut ground = self.prepare().await?;
         let catalog = Arc::new(ground.facts.catalog.clone());
         self.metrics.set_tables(&catalog);
         // The slot has one reader, so whoever streams is alone; only then is it right to fence.
         let source = self.source(&ground, &catalog).await?;
         let known = self.check_identity(&ground).await?;
         let (fence, durable) = ground.store.begin().await.map_err(|f| Trouble::staging(&f))?;
+        if is_beyond(&durable, &ground.facts) {
+            // Another replicator may have gone on after we looked. Now nobody else does.
+            ground.facts.written = self.written().await?.unwrap_or(ground.facts.written);
+        }
         let durable = check_gap(durable, &ground.facts, known)?;
         self.save_identity(&ground).await?;
         match durable.checkpoint {
@@ -120,6 +125,15 @@ impl<D: Dial> Attempt<D> {
             }
             Err(error) => Err(trouble_of(&error, &catalog)),
         }
+    }
+
+    /// Where the source's log ends now; `None` if it has become a replica.
+    async fn written(&self) -> Result<Option<Lsn>, Trouble> {
+        let options = SessionOptions::default();
+        let session = connect(&self.dial, "source", &self.settings.source, &options).await?;
+        preflight::written(session.client(), self.settings.apply_timeout)
+            .await
+            .map_err(|error| Trouble::settings("preflight", &error))
     }
 
     fn target_options(

@@ -138,7 +138,8 @@ impl<D: Dial> Attempt<D> {
     }
 }
 
-async fn connect<D: Dial>(
+/// Connects to one side.
+pub(super) async fn connect<D: Dial>(
     dial: &D,
     side: &str,
     conninfo: &ConnInfo,

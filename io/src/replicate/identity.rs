@@ -48,6 +48,12 @@ pub(super) enum Known {
     Never,
 }
 
+/// Whether the source seems not to have all that was saved. Everything up to the saved position would be
+/// skipped without a word.
+pub(super) fn is_beyond(durable: &Durable, facts: &Facts) -> bool {
+    durable.checkpoint > Some(Position::Lsn(facts.written))
+}
+
 /// We acknowledge only what is saved, so a slot that is ahead of the saved position was moved by
 /// somebody else, and what lies between is gone from it. The older tool acknowledged before it saved, so
 /// for a position of its own the slot is right.
@@ -55,8 +61,7 @@ pub(super) fn check_gap(durable: Durable, facts: &Facts, known: Known) -> Result
     let confirmed = Position::Lsn(facts.confirmed_flush);
     let written = Position::Lsn(facts.written);
     let Some(saved) = durable.checkpoint else { return Ok(durable) };
-    // Everything up to the saved position would be skipped without a word.
-    if written < saved {
+    if is_beyond(&durable, facts) {
         return Err(Trouble::Lasting(format!(
             "the saved position {saved} is beyond the end of the source's log, {written}: the source \
              is not the one it was saved for, or was put back to an earlier time. Copy the tables \
