@@ -283,7 +283,7 @@ fn run_sweeps(
 }
 
 fn run_cluster_sweep(time: Duration, first: u64, threads: usize) -> io::Result<u8> {
-    let report = cluster::sweep::sweep(first, time, threads);
+    let report = cluster::sweep::sweep(first..u64::MAX, time, threads);
     let mut out = io::stdout();
     writeln!(out, "{report}")?;
     if let Some((script, failed)) = &report.failed {

@@ -1,8 +1,9 @@
 //! Does the simulator still bite? Plants each fault of `sim/mutants/*.patch` in a copy of the workspace and
-//! expects the model test to fail.
+//! expects a test of `sim/tests` to fail: the model test, or the one that a line `Noticed by: NAME` names.
 //!
-//! A patch is a sentence and a unified diff. Line numbers do not count: the lines before a change must be
+//! A patch is a sentence, perhaps that line, and a unified diff. Line numbers do not count: the lines before a change must be
 //! found in the file, exactly once.
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,10 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-/// Longest time for one run of the model test. A planted fault may make it hang.
+/// The test that notices a fault unless its patch names another.
+const MODEL: &str = "model";
+
+/// Longest time for one run of a test. A planted fault may make it hang.
 const TEST_LIMIT: Duration = Duration::from_secs(600);
 
 /// The faults could not be planted. Says nothing about the simulator.
@@ -55,9 +59,12 @@ pub enum MutantError {
         /// The patch.
         patch: String,
     },
-    /// The model test fails without any patch.
-    #[error("the model test fails although nothing is planted")]
-    FailsAnyway,
+    /// A test fails without any patch.
+    #[error("the test {test} fails although nothing is planted")]
+    FailsAnyway {
+        /// Which.
+        test: String,
+    },
     /// No patch has this name.
     #[error("no patch is called {name}")]
     Unknown {
@@ -80,13 +87,16 @@ pub fn run(workspace: &Path, names: &[&str]) -> Result<usize, MutantError> {
     }
     copy(workspace, &tree, &["target", ".git"])?;
     let bench = Bench { tree, build: workspace.join("target/mutants/build") };
-    if bench.test("nothing")? != Verdict::Passes {
-        return Err(MutantError::FailsAnyway);
+    let tests: BTreeSet<&str> = patches.iter().map(|patch| patch.test.as_str()).collect();
+    for test in tests {
+        if bench.test("nothing", test)? != Verdict::Passes {
+            return Err(MutantError::FailsAnyway { test: test.to_owned() });
+        }
     }
     let mut survived = 0;
     for patch in &patches {
         let originals = bench.plant(patch)?;
-        let verdict = bench.test(&patch.name)?;
+        let verdict = bench.test(&patch.name, &patch.test)?;
         for (path, text) in originals {
             fs::write(&path, text).map_err(at(&path))?;
         }
@@ -114,7 +124,7 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> MutantError {
     |source| MutantError::File { path, source }
 }
 
-/// How the model test ended.
+/// How a test ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Passes,
@@ -150,14 +160,14 @@ impl Bench {
         Ok(originals)
     }
 
-    fn test(&self, patch: &str) -> Result<Verdict, MutantError> {
-        let built = self.cargo(&["--no-run"]).status().map_err(MutantError::Cargo)?;
+    fn test(&self, patch: &str, test: &str) -> Result<Verdict, MutantError> {
+        let built = self.cargo(test, &["--no-run"]).status().map_err(MutantError::Cargo)?;
         if !built.success() {
             return Err(MutantError::DoesNotCompile { patch: patch.to_owned() });
         }
         let said = self.build.join("said");
         let file = fs::File::create(&said).map_err(at(&said))?;
-        let mut test = self.cargo(&[]).stdout(file).spawn().map_err(MutantError::Cargo)?;
+        let mut test = self.cargo(test, &[]).stdout(file).spawn().map_err(MutantError::Cargo)?;
         let started = Instant::now();
         loop {
             if let Some(status) = test.try_wait().map_err(MutantError::Cargo)? {
@@ -176,13 +186,13 @@ impl Bench {
         }
     }
 
-    /// The model test of the copy. Which story fails does not matter, so it is not shortened.
-    fn cargo(&self, arguments: &[&str]) -> Command {
+    /// A test of the copy. Which story fails does not matter, so it is not shortened.
+    fn cargo(&self, test: &str, arguments: &[&str]) -> Command {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
         command
             .current_dir(&self.tree)
-            .args(["test", "--quiet", "--offline", "-p", "sim", "--test", "model"])
+            .args(["test", "--quiet", "--offline", "-p", "sim", "--test", test])
             .args(arguments)
             .env("CARGO_TARGET_DIR", &self.build)
             .env("PROPTEST_MAX_SHRINK_ITERS", "0")
@@ -220,6 +230,8 @@ fn copy(from: &Path, to: &Path, without: &[&str]) -> Result<(), MutantError> {
 #[derive(Debug, PartialEq, Eq)]
 struct Patch {
     name: String,
+    /// The test that must notice.
+    test: String,
     changes: Vec<Change>,
 }
 
@@ -255,7 +267,9 @@ fn parse(name: &str, text: &str) -> Result<Patch, MutantError> {
         |line: &str| MutantError::Unreadable { patch: name.to_owned(), line: line.to_owned() };
     let mut changes: Vec<Change> = Vec::new();
     let mut file = None;
-    // What comes before the first file is for humans.
+    let header = text.lines().take_while(|line| !line.starts_with("--- "));
+    let test = header.filter_map(|line| line.strip_prefix("Noticed by: ")).next().unwrap_or(MODEL);
+    // What else comes before the first file is for humans.
     for line in text.lines().skip_while(|line| !line.starts_with("--- ")) {
         if line.starts_with("--- ") {
             file = None;
@@ -281,7 +295,7 @@ fn parse(name: &str, text: &str) -> Result<Patch, MutantError> {
     if changes.is_empty() {
         return Err(unreadable("nothing is changed"));
     }
-    Ok(Patch { name: name.to_owned(), changes })
+    Ok(Patch { name: name.to_owned(), test: test.to_owned(), changes })
 }
 
 #[cfg(test)]
@@ -296,7 +310,9 @@ mod tests {
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let all = patches(workspace, &[]).unwrap();
         assert!(30 < all.len(), "only {} patches", all.len());
-        for Patch { name, changes } in all {
+        for Patch { name, test, changes } in all {
+            let file = workspace.join(format!("sim/tests/{test}.rs"));
+            assert!(file.exists(), "{name} is noticed by {test}, which is no test");
             let mut texts = BTreeMap::new();
             for Change { file, old, new } in changes {
                 let read = || std::fs::read_to_string(workspace.join(&file)).unwrap();
@@ -332,10 +348,11 @@ mod tests {
             old: "same\nold\n".to_owned(),
             new: "same\nnew\n".to_owned(),
         };
-        assert_eq!(
-            parse("p", text).unwrap(),
-            Patch { name: "p".to_owned(), changes: vec![change] }
-        );
+        let (name, test) = ("p".to_owned(), "model".to_owned());
+        let patch = Patch { name, test, changes: vec![change] };
+        assert_eq!(parse("p", text).unwrap(), patch);
+        let text = text.replacen("Why.", "Why.\n\nNoticed by: other", 1);
+        assert_eq!(parse("p", &text).unwrap(), Patch { test: "other".to_owned(), ..patch });
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! As many worlds as fit into some time, on all cores.
 use std::fmt;
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -35,30 +36,31 @@ pub fn sweep(first: u64, time: Duration, threads: usize) -> Report {
         mine.play(seed);
         mine.failed.is_none()
     };
-    let (mut total, took) = each_seed(first, time, threads, play, Report::add);
+    let (mut total, took) = each_seed(first..u64::MAX, time, threads, play, Report::add);
     total.threads = threads;
     total.took = took;
     total
 }
 
-/// Has `play` play seeds from `first` on, on `threads` threads, until the time is over or it says no.
-/// Each thread keeps what it found; `add` puts it together.
+/// Has `play` play seeds in their order, on `threads` threads, until the time is over or it says no. Each
+/// thread keeps what it found; `add` puts it together.
 pub(crate) fn each_seed<T: Default + Send>(
-    first: u64,
+    seeds: Range<u64>,
     time: Duration,
     threads: usize,
     play: impl Fn(&mut T, u64) -> bool + Sync,
     add: impl Fn(&mut T, T) + Sync,
 ) -> (T, Duration) {
     let started = Instant::now();
-    let (next, stop) = (AtomicU64::new(first), AtomicBool::new(false));
+    let (next, stop) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
     let total = Mutex::new(T::default());
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 let mut mine = T::default();
                 while started.elapsed() < time && !stop.load(Ordering::Relaxed) {
-                    if !play(&mut mine, next.fetch_add(1, Ordering::Relaxed)) {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seeds.end <= seed || !play(&mut mine, seed) {
                         stop.store(true, Ordering::Relaxed);
                     }
                 }
