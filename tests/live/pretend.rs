@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use replicator_core::dialect::Product;
 use replicator_core::model::catalog::{Catalog, Table};
 use replicator_core::model::ident::Quoted;
 use replicator_core::model::key::KeyKind;
@@ -226,7 +227,8 @@ impl Real {
 async fn pretend() -> Result<String> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let port = listener.local_addr()?.port();
-    let (server, knobs) = (SqlServer::new(Role::Target, 1), Arc::new(Knobs::default()));
+    let (server, knobs) =
+        (SqlServer::new(Role::Target, Product::Postgres, 1), Arc::new(Knobs::default()));
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let (server, knobs) = (server.clone(), Arc::clone(&knobs));

@@ -39,6 +39,8 @@ pub enum Reached {
     Pieces,
     /// The source described a table again in the middle of a stream.
     Altered,
+    /// The target was a CockroachDB.
+    Cockroach,
 }
 
 /// What shows in a trace that a state was reached. The words are the program's own, so a sweep that never
@@ -88,7 +90,7 @@ impl Reach {
     /// What was never reached, although it can be.
     #[must_use]
     pub fn missed(&self) -> Vec<Reached> {
-        const OTHERS: [Reached; 15] = [
+        const OTHERS: [Reached; 16] = [
             Reached::GroupCommit,
             Reached::OutOfOrder,
             Reached::Resumed,
@@ -104,6 +106,7 @@ impl Reach {
             Reached::Rejected,
             Reached::Pieces,
             Reached::Altered,
+            Reached::Cockroach,
         ];
         let all = Kind::ALL.into_iter().map(Reached::Fault).chain(OTHERS);
         all.filter(|reached| self.count(*reached) == 0).collect()

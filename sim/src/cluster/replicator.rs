@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use replicator_core::Config;
 use replicator_core::decode::pg_transaction::TruncatePolicy;
+use replicator_core::dialect::Product;
 use replicator_core::model::time::WallTime;
 use replicator_io::metrics::{Limits, Metrics};
 use replicator_io::pg::conninfo::ConnInfo;
@@ -11,7 +12,7 @@ use replicator_io::pg::pool::PoolLimits;
 use replicator_io::replicate::{PIECE_BYTES_MAX, PgLogicalSettings, pglogical};
 use tokio::sync::watch;
 
-use super::checker::DEAD_LETTERS;
+use super::checker::{DEAD_LETTERS, STAGING_SCHEMA};
 use super::dial::SimDial;
 use super::source::{DATABASE, SLOT};
 use super::trace::{broken, say};
@@ -96,6 +97,15 @@ impl Replicator {
     }
 }
 
+/// Where the program keeps what must survive it: always the same schema of the one database that there is.
+fn staging_schema(product: Product) -> Vec<String> {
+    let parts: [&str; 2] = match product {
+        Product::Postgres => [STAGING_SCHEMA, "public"],
+        Product::Cockroach => [DATABASE, STAGING_SCHEMA],
+    };
+    parts.map(str::to_owned).to_vec()
+}
+
 /// Draws how large a piece of a transaction is. They go to the target one after the other, so thousands of
 /// them would take longer than a world lasts.
 fn piece_bytes_max(setup: &Setup, random: &mut Random) -> usize {
@@ -113,7 +123,7 @@ fn wall() -> WallTime {
 
 /// Draws the settings of the program for a world.
 #[must_use]
-pub fn settings(setup: &Setup, random: &mut Random) -> PgLogicalSettings {
+pub fn settings(setup: &Setup, product: Product, random: &mut Random) -> PgLogicalSettings {
     let core = setup.config;
     let conninfo = |host: &str| -> ConnInfo {
         let text = format!(
@@ -134,7 +144,7 @@ pub fn settings(setup: &Setup, random: &mut Random) -> PgLogicalSettings {
         target: conninfo("target"),
         staging: None,
         target_schema: None,
-        staging_schema: vec!["_replicator".to_owned(), "public".to_owned()],
+        staging_schema: staging_schema(product),
         staging_create: true,
         slot: SLOT.to_owned(),
         publication: None,

@@ -5,6 +5,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
+use replicator_core::dialect::Product;
 use replicator_core::model::position::Position;
 use replicator_core::{Config, OnReject};
 use replicator_io::replicate::PgLogicalSettings;
@@ -45,6 +46,8 @@ const HEALED_MAX: Duration = Duration::from_secs(90);
 pub struct Drawn {
     /// The tables, what transactions do with them, and the limits of the machine.
     pub setup: Setup,
+    /// What the target is.
+    pub product: Product,
     /// What goes wrong.
     pub faults: Faults,
     /// How many transactions the source commits.
@@ -63,11 +66,18 @@ impl Drawn {
     pub fn new(seed: u64, only: Option<&[Kind]>) -> Self {
         let mut random = Random::new(seed);
         let mut setup = Setup::draw(SourceKind::Ordered, random.word());
+        let product = random.pick(&[Product::Postgres, Product::Postgres, Product::Cockroach]);
+        if product == Product::Cockroach {
+            // There such a child cannot come before its parent.
+            setup.tables.retain(|table| *table != "late");
+            setup.tables.push("plain");
+        }
         // A piece of a transaction that is refused ends the run for good.
         setup.limits &= !setup.pieces;
         let millis = |number: usize| Duration::from_millis(u64::try_from(number).expect("small"));
         Self {
             setup,
+            product,
             faults: Faults::draw(&mut random, only),
             commits: random.within(1, 60),
             lasts: millis(random.within(2_000, 20_000)),
@@ -103,6 +113,7 @@ impl Drawn {
             limits: false,
             ..drawn.setup
         };
+        drawn.product = Product::Postgres;
         drawn.latency_max = Duration::from_millis(2);
         drawn
     }
@@ -124,6 +135,7 @@ pub(super) struct World<'a> {
     pub(super) target: Target,
     pub(super) replicators: Vec<(&'static str, Replicator)>,
     pub(super) reach: Reach,
+    product: Product,
     // Whether the target refuses some rows for good.
     refusals: bool,
     checker: Checker,
@@ -218,15 +230,16 @@ impl World<'_> {
             builder.enable_random_order();
         }
         let source = Source::new(drawn.setup.clone(), random.word());
-        let target = Target::new(random.word());
+        let target = Target::new(drawn.product, random.word());
         target.sql.set_strict(drawn.setup.limits);
-        let settings = settings(&drawn.setup, random);
+        let settings = settings(&drawn.setup, drawn.product, random);
         let mut world = Self {
             sim: builder.build(),
             source,
             target,
             replicators: Vec::new(),
             reach: Reach::default(),
+            product: drawn.product,
             refusals: drawn.setup.limits,
             checker: Checker::new(),
         };
@@ -312,6 +325,8 @@ impl World<'_> {
     fn count(&mut self) {
         self.reach.add(Reached::GroupCommit, self.checker.group_commits);
         self.reach.add(Reached::OutOfOrder, self.checker.out_of_order);
+        let cockroach = usize::from(self.product == Product::Cockroach);
+        self.reach.add(Reached::Cockroach, cockroach);
         self.reach.add(Reached::DeadLetter, self.checker.dead_letters());
         self.reach.add(Reached::Resent, self.source.resent());
         self.reach.add(Reached::Altered, self.source.altered());

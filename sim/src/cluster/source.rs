@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use replicator_core::dialect::Product;
 use replicator_core::model::mutation::TableId;
 use replicator_core::model::position::{Lsn, Position};
 use replicator_core::model::time::WallTime;
@@ -90,7 +91,7 @@ impl Source {
         Self {
             state: Arc::new(Mutex::new(state)),
             changed: Arc::new(Notify::new()),
-            sql: SqlServer::new(Role::Source(slot.clone()), seed),
+            sql: SqlServer::new(Role::Source(slot.clone()), Product::Postgres, seed),
             slot,
             knobs: Arc::new(Knobs::default()),
             refuses: Arc::new(AtomicBool::new(false)),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use replicator_core::dialect::Product;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::checker::DEAD_LETTERS;
@@ -36,11 +37,11 @@ fn dead_letters() -> String {
 impl Target {
     /// A server with empty tables.
     #[must_use]
-    pub fn new(seed: u64) -> Self {
+    pub fn new(product: Product, seed: u64) -> Self {
         let knobs = Arc::new(Knobs::default());
         knobs.set_silence_max(Some(SILENCE_MAX));
         let refuses = Arc::new(AtomicBool::new(false));
-        let sql = SqlServer::new(Role::Target, seed);
+        let sql = SqlServer::new(Role::Target, product, seed);
         sql.run(&dead_letters()).expect("a statement that the server knows");
         Self { sql, knobs, refuses }
     }

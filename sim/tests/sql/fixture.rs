@@ -2,6 +2,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use replicator_core::dialect::Product;
 use replicator_core::model::position::Lsn;
 use replicator_io::net::Dial;
 use replicator_io::pg::connect::{SessionOptions, SqlSession, connect_sql};
@@ -39,12 +40,15 @@ impl Dial for Pretend {
 
 impl Pretend {
     pub fn target() -> Self {
-        Self { server: SqlServer::new(Role::Target, 1), knobs: Arc::default() }
+        Self { server: SqlServer::new(Role::Target, Product::Postgres, 1), knobs: Arc::default() }
     }
 
     pub fn source() -> Self {
         let slot = SlotState::new("slot", "app", Lsn(0x100));
-        Self { server: SqlServer::new(Role::Source(slot), 2), knobs: Arc::default() }
+        Self {
+            server: SqlServer::new(Role::Source(slot), Product::Postgres, 2),
+            knobs: Arc::default(),
+        }
     }
 
     /// A session of the product.

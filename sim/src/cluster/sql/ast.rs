@@ -18,6 +18,8 @@ pub(super) enum Statement {
     },
     /// `CREATE SCHEMA IF NOT EXISTS`.
     CreateSchema(String),
+    /// `CREATE DATABASE IF NOT EXISTS`.
+    CreateDatabase,
     /// `CREATE TABLE IF NOT EXISTS`.
     CreateTable(Box<TableDef>),
     Begin,

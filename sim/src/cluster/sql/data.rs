@@ -1,4 +1,5 @@
 //! What a server holds, and what one transaction wants to change of it.
+use replicator_core::dialect::Product;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ type Place = (usize, Key);
 type Written = Option<Row>;
 
 /// Everything that is committed, and the locks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Data {
     pub(super) tables: Vec<Arc<TableDef>>,
     pub(super) rows: Vec<Rows>,
@@ -31,12 +32,32 @@ pub(super) struct Data {
     pub(super) commits: Vec<CommitRecord>,
     /// Whether the tables of the simulated schema refuse negative numbers.
     pub(super) strict: bool,
+    /// Whose manners the server has.
+    pub(super) product: Product,
     /// Numbers for rows without a key, for UUIDs and for times.
     pub(super) counter: i64,
 }
 
 impl Data {
-    pub(super) fn create(&mut self, table: TableDef) {
+    /// Without tables.
+    pub(super) fn new(product: Product, counter: i64) -> Self {
+        Self {
+            tables: Vec::new(),
+            rows: Vec::new(),
+            schemas: ["public".to_owned()].into(),
+            locks: Locks::default(),
+            commits: Vec::new(),
+            strict: false,
+            product,
+            counter,
+        }
+    }
+
+    pub(super) fn create(&mut self, mut table: TableDef) {
+        if self.product == Product::Cockroach {
+            // It has no constraints that wait (CockroachDB documentation, "Foreign Key Constraint").
+            table.foreign_keys.iter_mut().for_each(|fk| fk.deferrable = false);
+        }
         if !self.tables.iter().any(|had| had.name == table.name) {
             self.tables.push(Arc::new(table));
             self.rows.push(Rows::new());

@@ -83,6 +83,7 @@ pub(super) fn shape(data: &Data, statement: &Statement, given: &[u32]) -> Result
         }
         Statement::Copy { table, .. } => drop(look.table(table)?),
         Statement::Question(_)
+        | Statement::CreateDatabase
         | Statement::CreateSchema(_)
         | Statement::CreateTable(_)
         | Statement::Begin

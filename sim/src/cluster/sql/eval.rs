@@ -1,4 +1,5 @@
 //! Expressions and queries.
+use replicator_core::dialect::Product;
 use std::sync::Arc;
 
 use super::ast::{Expr, From, Op, Select};
@@ -69,7 +70,7 @@ impl<'w> Work<'w> {
     pub(super) fn select(&mut self, query: &Select, scope: &Scope<'_>) -> Result<Vec<Row>, Halt> {
         let mut found: Vec<(Row, Row)> = Vec::new();
         let mut take = |work: &mut Self, scope: &Scope<'_>| {
-            if query.share {
+            if query.share || work.data.product == Product::Cockroach {
                 for (table, key) in scope.rows().filter_map(|row| row.place) {
                     work.lock(Lock::Row(table, key.clone()), Mode::Share)?;
                 }

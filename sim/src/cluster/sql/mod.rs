@@ -10,6 +10,10 @@
 //! transaction is undone, waits until some transaction has ended and begins again, which is what READ
 //! COMMITTED allows; it keeps the locks that it has. So nothing here is concurrent but waiting.
 //!
+//! With the manners of CockroachDB a transaction also keeps what it reads from changing, which makes it
+//! serializable in the simplest way, nothing waits for the commit, and there is no COPY. The real one
+//! rather lets a transaction fail with 40001, which is left to the faults.
+//!
 //! DDL takes effect at once, outside of transactions. What the server does not know it refuses with
 //! SQLSTATE 0A000 and the text.
 mod ast;
@@ -32,6 +36,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use replicator_core::dialect::Product;
 use replicator_core::model::ident::TableName;
 use replicator_core::model::mutation::TableId;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -108,9 +113,9 @@ impl SqlServer {
     ///
     /// `seed` decides what such a server makes up: the numbers in its UUIDs and its process ids.
     #[must_use]
-    pub fn new(role: Role, seed: u64) -> Self {
-        let mut data = data::Data { schemas: ["public".to_owned()].into(), ..Default::default() };
-        data.counter = i64::from(u16::try_from(seed % 1000).expect("small"));
+    pub fn new(role: Role, product: Product, seed: u64) -> Self {
+        let counter = i64::from(u16::try_from(seed % 1000).expect("small"));
+        let mut data = data::Data::new(product, counter);
         TableDef::all_of(&schema().catalog).into_iter().for_each(|table| data.create(table));
         Self {
             role: Arc::new(role),

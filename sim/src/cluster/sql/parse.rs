@@ -105,10 +105,15 @@ impl Parser<'_> {
 
     fn table_name(&mut self) -> Result<TableName, SqlError> {
         let first = self.name()?;
-        if self.takes_sign(".") {
-            return Ok(TableName::new(&first, &self.name()?));
+        if !self.takes_sign(".") {
+            return Ok(TableName::new("public", &first));
         }
-        Ok(TableName::new("public", &first))
+        let second = self.name()?;
+        if !self.takes_sign(".") {
+            return Ok(TableName::new(&first, &second));
+        }
+        // A server has one database here.
+        Ok(TableName::new(&second, &self.name()?))
     }
 
     fn alias(&mut self, table: &TableName) -> Result<String, SqlError> {
@@ -155,7 +160,12 @@ impl Parser<'_> {
             self.needs("FROM STDIN")?;
             Statement::Copy { table, columns }
         } else if self.takes("CREATE SCHEMA IF NOT EXISTS") {
-            Statement::CreateSchema(self.name()?)
+            let name = self.table_name()?;
+            // Of a name with two parts the first is the database.
+            Statement::CreateSchema(name.table)
+        } else if self.takes("CREATE DATABASE IF NOT EXISTS") {
+            self.name()?;
+            Statement::CreateDatabase
         } else if self.takes("CREATE TABLE") {
             self.takes("IF NOT EXISTS");
             Statement::CreateTable(Box::new(self.create_table()?))

@@ -42,6 +42,8 @@ impl Work<'_> {
                 self.data.schemas.insert(name.clone());
                 Answer::tag("CREATE SCHEMA")
             }
+            // There is one, and it is the one that is meant.
+            Statement::CreateDatabase => Answer::tag("CREATE DATABASE"),
             Statement::CreateTable(table) => {
                 let schema = &table.name.schema;
                 if !self.data.schemas.contains(schema) {

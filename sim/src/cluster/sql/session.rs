@@ -275,6 +275,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             | Statement::Insert(_)
             | Statement::Update(_)
             | Statement::Delete(_)
+            | Statement::CreateDatabase
             | Statement::CreateSchema(_)
             | Statement::CreateTable(_) => {
                 let limit = self.knobs.lock_wait_max();

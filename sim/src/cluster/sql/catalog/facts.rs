@@ -1,4 +1,6 @@
 //! What every server tells: itself, its schemas, tables, columns, indexes and foreign keys.
+use replicator_core::dialect::Product;
+
 use super::super::data::{Data, Row};
 use super::super::error::SqlError;
 use super::super::table::TableDef;
@@ -9,7 +11,14 @@ pub(super) const KINDS: &[Kind] = &[
     Kind {
         mark: "version()",
         columns: &[("version", TEXT), ("current_setting", INT4)],
-        rows: |_| Ok(vec![vec![text("PostgreSQL 17.10 on pretend"), Value::Int(170_010)]]),
+        rows: |asked| {
+            let (version, number) = match asked.data.product {
+                Product::Postgres => ("PostgreSQL 17.10 on pretend", 170_010),
+                // A real one says so, too.
+                Product::Cockroach => ("CockroachDB CCL v25.2.0 (pretend)", 130_000),
+            };
+            Ok(vec![vec![text(version), Value::Int(number)]])
+        },
     },
     Kind {
         mark: "SHOW server_version_num",
@@ -91,6 +100,24 @@ pub(super) const KINDS: &[Kind] = &[
         },
     },
     Kind {
+        mark: "r.rolcreatedb AS may_create",
+        columns: &[("present", BOOL), ("may_create", BOOL)],
+        rows: |_| Ok(vec![vec![Value::Bool(true), Value::Bool(true)]]),
+    },
+    Kind {
+        mark: "pg_database WHERE datname = $1",
+        columns: &[("?column?", INT4)],
+        rows: |asked| {
+            let is_ours = asked.text(0)? == asked.database;
+            Ok(is_ours.then(|| vec![Value::Int(1)]).into_iter().collect())
+        },
+    },
+    Kind {
+        mark: "pg_namespace n WHERE n.nspname = $1",
+        columns: &[("?column?", INT4)],
+        rows: schema_exists,
+    },
+    Kind {
         mark: "AS may_create_schema",
         columns: &[
             ("present", BOOL),
@@ -111,12 +138,14 @@ pub(super) const KINDS: &[Kind] = &[
     Kind {
         mark: "pg_namespace WHERE nspname = $1",
         columns: &[("?column?", INT4)],
-        rows: |asked| {
-            let exists = asked.data.schemas.contains(&asked.text(0)?);
-            Ok(exists.then(|| vec![Value::Int(1)]).into_iter().collect())
-        },
+        rows: schema_exists,
     },
 ];
+
+fn schema_exists(asked: &Asked<'_>) -> Result<Vec<Row>, SqlError> {
+    let exists = asked.data.schemas.contains(&asked.text(0)?);
+    Ok(exists.then(|| vec![Value::Int(1)]).into_iter().collect())
+}
 
 impl Asked<'_> {
     /// A parameter that is text.

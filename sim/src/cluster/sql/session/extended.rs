@@ -2,6 +2,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use replicator_core::dialect::Product;
 use replicator_core::model::ident::TableName;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -102,6 +103,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     ) -> Result<Answer, Trouble> {
         let (table, columns) = {
             let data = self.server.lock();
+            if data.product == Product::Cockroach {
+                return Err(SqlError::unknown("COPY through the extended protocol").into());
+            }
             let table = data.find(table)?;
             let columns = names.iter().map(|name| data.tables[table].column(name));
             (table, columns.collect::<Result<Vec<usize>, SqlError>>()?)

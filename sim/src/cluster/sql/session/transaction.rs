@@ -99,6 +99,7 @@ impl Transaction {
             | Statement::Update(_)
             | Statement::Delete(_)
             | Statement::Copy { .. }
+            | Statement::CreateDatabase
             | Statement::CreateSchema(_)
             | Statement::CreateTable(_)
             | Statement::Commit
