@@ -23,7 +23,7 @@ use crate::error_chain;
 use crate::metrics::Metrics;
 use crate::net::Dial;
 use crate::pg::connect::{AbortOnDrop, SessionOptions, connect_sql};
-use crate::port::Staging as _;
+use crate::port::{Source as _, Staging as _};
 use crate::preflight::{self, Facts};
 use crate::source::pg::stream::{PgSource, PgSourceOptions};
 use crate::supervisor::Ended;
@@ -67,7 +67,7 @@ impl<D: Dial> Attempt<D> {
         let catalog = Arc::new(ground.facts.catalog.clone());
         self.metrics.set_tables(&catalog);
         // The slot has one reader, so whoever streams is alone; only then is it right to fence.
-        let source = self.source(&ground, &catalog).await?;
+        let mut source = self.source(&ground, &catalog).await?;
         let known = self.check_identity(&ground).await?;
         let (fence, durable) = ground.store.begin().await.map_err(|f| Trouble::staging(&f))?;
         if is_beyond(&durable, &ground.facts) {
@@ -77,7 +77,12 @@ impl<D: Dial> Attempt<D> {
         let durable = check_gap(durable, &ground.facts, known)?;
         self.save_identity(&ground).await?;
         match durable.checkpoint {
-            Some(checkpoint) => info!(%checkpoint, "replication resumes"),
+            Some(checkpoint) => {
+                info!(%checkpoint, "replication resumes");
+                // A slot forgets what it was told when its server crashes, and an idle one would not be
+                // told again.
+                source.acknowledge(checkpoint);
+            }
             None => info!(slot = %ground.facts.confirmed_flush, "replication starts"),
         }
         let batch_growth_max = growth(ground.dialect.product);
