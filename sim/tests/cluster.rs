@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use std::thread;
 
 use sim::cluster::command::first_difference;
+use sim::cluster::reach::Reached;
 use sim::cluster::steps::{Step, play};
 use sim::cluster::{Outcome, Reach, Report, Script};
 
@@ -71,4 +72,27 @@ fn a_position_saved_while_we_looked_at_the_source_is_not_beyond_its_log() {
         ]);
         assert_eq!(report.outcome, Outcome::Arrived, "held after {held} ms: {:#?}", report.trace);
     }
+}
+
+/// What a run still sends when another one has taken its place changes nothing, and it hears of it.
+#[test]
+fn a_run_that_was_replaced_changes_nothing() {
+    let mut fenced = 0;
+    // While it applies, while it saves, and between.
+    for held in (1_000..1_200).step_by(5) {
+        let report = play(&[
+            (0, Step::Hold("rival", "source")),
+            (800, Step::Release("rival", "source")),
+            (1_000, Step::Commit),
+            (held, Step::Hold("replicator", "source")),
+            (held, Step::Hold("replicator", "target")),
+            (held, Step::EndStreams),
+            (3_000, Step::Commit),
+            (4_000, Step::Release("replicator", "target")),
+            (4_500, Step::Release("replicator", "source")),
+        ]);
+        assert_eq!(report.outcome, Outcome::Arrived, "held after {held} ms: {:#?}", report.trace);
+        fenced += report.reach.count(Reached::Fenced);
+    }
+    assert!(0 < fenced, "no run was replaced while it was writing");
 }

@@ -9,7 +9,7 @@ use replicator_core::model::mutation::TableId;
 use replicator_core::model::position::{Lsn, Position};
 
 use super::source::Source;
-use super::sql::{CommitRecord, Row, RowChange, SqlServer, Value};
+use super::sql::{CommitRecord, Key, Row, RowChange, SqlServer, Value};
 use super::trace::say;
 use crate::database::Rows;
 use crate::model::{ChangeId, History, Model};
@@ -33,6 +33,8 @@ pub struct Checker {
     saved: Option<Lsn>,
     // The newest version of a row that ever was in the target, gone or not.
     newest: BTreeMap<(TableId, Tuple), i64>,
+    // The records of what the target holds: through where, by their keys.
+    records: BTreeMap<Key, Position>,
     // Changes that became dead letters.
     dead: BTreeSet<ChangeId>,
     prefixes: Model,
@@ -52,6 +54,7 @@ impl Checker {
             applied: BTreeSet::new(),
             saved: None,
             newest: BTreeMap::new(),
+            records: BTreeMap::new(),
             dead: BTreeSet::new(),
             prefixes: Model::new(),
             group_commits: 0,
@@ -104,6 +107,12 @@ impl Checker {
         }
         let records: Vec<(Option<Position>, Position)> =
             commit.changes.iter().filter_map(record).collect();
+        for change in commit.changes.iter().filter(|change| is_record(change)) {
+            match record(change) {
+                Some((_, through)) => self.records.insert(change.key.clone(), through),
+                None => self.records.remove(&change.key),
+            };
+        }
         let letters: Vec<usize> = commit.changes.iter().filter_map(letter).collect();
         moved += letters.len();
         let claimed = match records.as_slice() {
@@ -121,6 +130,7 @@ impl Checker {
         if let Some(saved) = commit.changes.iter().find_map(position) {
             say("target", format_args!("saves {saved}"));
             self.i1_what_is_saved_is_applied(history, saved);
+            self.staging_holds_only_what_is_not_saved(saved);
         }
     }
 
@@ -158,6 +168,12 @@ impl Checker {
         let count = history.count_through(Some(Position::Lsn(saved)));
         let missing = (0..count).find(|tx| !self.applied.contains(tx));
         assert!(missing.is_none(), "I1: {saved} is saved, transaction {missing:?} not applied");
+    }
+
+    /// Otherwise staging would grow for ever.
+    fn staging_holds_only_what_is_not_saved(&self, saved: Lsn) {
+        let covered = self.records.values().find(|through| **through <= Position::Lsn(saved));
+        assert!(covered.is_none(), "{saved} is saved, and staging keeps a record of {covered:?}");
     }
 
     /// Nobody may forget what is not in the target with its checkpoint saved. What a slot begins with was
@@ -211,9 +227,14 @@ impl Default for Checker {
     }
 }
 
+/// Whether it is of the table that says what the target holds.
+fn is_record(change: &RowChange) -> bool {
+    change.table == TableName::new(STAGING_SCHEMA, "replicator_applied")
+}
+
 /// The transactions that a commit says it holds: after the first position, through the second.
 fn record(change: &RowChange) -> Option<(Option<Position>, Position)> {
-    if change.table != TableName::new(STAGING_SCHEMA, "replicator_applied") {
+    if !is_record(change) {
         return None;
     }
     // The columns: stream, fence, first_tx, after_position, through_position, applied_at.

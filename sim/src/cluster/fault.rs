@@ -49,13 +49,15 @@ pub enum Kind {
     Delay,
     /// A second replicator runs with the same settings.
     Rival,
+    /// The source takes a replicator for dead that lives and does not hear of it, and another one is there.
+    Usurp,
     /// Everybody's calendar is set, forward or back.
     ClockJump,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::KillReplicator,
         Self::StopReplicator,
         Self::KillSource,
@@ -76,6 +78,7 @@ impl Kind {
         Self::FewSessions,
         Self::Delay,
         Self::Rival,
+        Self::Usurp,
         Self::ClockJump,
     ];
 
@@ -103,6 +106,7 @@ impl Kind {
             Self::FewSessions => "few-sessions",
             Self::Delay => "delay",
             Self::Rival => "rival",
+            Self::Usurp => "usurp",
             Self::ClockJump => "clock-jump",
         }
     }

@@ -119,6 +119,15 @@ impl Injector {
                 world.sim.hold(replicator, server);
                 ends(End::Release(replicator, server));
             }
+            Kind::Usurp => {
+                // What it has sent to the target arrives when the other one has begun, if that is quick.
+                let until = world.sim.elapsed() + self.usurped(lasts);
+                for server in SERVERS {
+                    world.sim.hold(replicator, server);
+                    self.ends.push((until, End::Release(replicator, server)));
+                }
+                world.source.end_streams();
+            }
             Kind::Stall => {
                 for server in SERVERS {
                     world.sim.hold(replicator, server);
@@ -154,6 +163,12 @@ impl Injector {
             | Kind::FewSessions
             | Kind::Delay => self.begin_in_database(world, kind, server, until),
         }
+    }
+
+    /// Long enough for another replicator to begin.
+    fn usurped(&mut self, lasts: Duration) -> Duration {
+        let least = self.random.within(1_000, 8_000);
+        lasts.max(Duration::from_millis(u64::try_from(least).expect("a short time")))
     }
 
     /// Begins a fault of a server that runs.
@@ -205,6 +220,7 @@ impl Injector {
             | Kind::Zombie
             | Kind::EndStreams
             | Kind::Rival
+            | Kind::Usurp
             | Kind::ClockJump => unreachable!("{kind:?} is none of a server that runs"),
         }
     }

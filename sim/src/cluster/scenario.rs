@@ -156,7 +156,7 @@ pub(super) fn run_told(
     let mut world = World::build(drawn, &mut random);
     let verdict = catch_unwind(AssertUnwindSafe(|| {
         tell(&mut random, &mut world);
-        settle(&mut random, &mut world)
+        settle(&mut world)
     }));
     world.count();
     reach.merge(&world.reach);
@@ -196,15 +196,11 @@ fn tell(drawn: &Drawn, script: &Script, random: &mut Random, world: &mut World<'
     injector.heal(world);
 }
 
-fn settle(random: &mut Random, world: &mut World<'_>) -> Verdict {
+fn settle(world: &mut World<'_>) -> Verdict {
     world.target.sql.set_strict(false);
     trace::say("world", "is healed");
     let healed = world.sim.elapsed();
     loop {
-        // Servers always write something now and then; an old confirmation is renewed by it.
-        if random.below(800) == 0 {
-            world.source.write_other();
-        }
         world.step();
         if world.is_done() {
             break Verdict::Arrived;
@@ -254,7 +250,8 @@ impl World<'_> {
             listen(move |stream| target.clone().serve(stream))
         });
         world.add_replicator("replicator", settings.clone());
-        if drawn.faults.kinds.contains(&Kind::Rival) {
+        let two = [Kind::Rival, Kind::Usurp];
+        if two.iter().any(|kind| drawn.faults.kinds.contains(kind)) {
             world.add_replicator("rival", settings);
         }
         world

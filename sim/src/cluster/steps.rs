@@ -17,6 +17,8 @@ pub enum Step {
     Hold(&'static str, &'static str),
     /// It passes again.
     Release(&'static str, &'static str),
+    /// The source ends all streams.
+    EndStreams,
     /// A host dies.
     Kill(&'static str),
     /// It comes back.
@@ -47,6 +49,7 @@ pub fn play(steps: &[(u64, Step)]) -> Report {
                         }
                         Step::Hold(one, other) => world.sim.hold(*one, *other),
                         Step::Release(one, other) => world.sim.release(*one, *other),
+                        Step::EndStreams => world.source.end_streams(),
                         Step::Kill(host) => {
                             assert!(world.kill(host), "{host} is dead already");
                         }
