@@ -97,7 +97,6 @@ impl Injector {
         say("fault", format_args!("{number} {name}: {replicator}, {server}, {millis} ms"));
         world.reach.add(Reached::Fault(kind), 1);
         let until = world.sim.elapsed() + lasts;
-        let mut ends = |end| self.ends.push((until, end));
         match kind {
             Kind::KillReplicator | Kind::Rival => {
                 self.kill(world, replicator, until);
@@ -105,9 +104,52 @@ impl Injector {
             Kind::KillSource => self.kill(world, "source", until),
             Kind::KillTarget => self.kill(world, "target", until),
             Kind::StopReplicator => running.stop(),
+            Kind::Partition
+            | Kind::PartitionOneWay
+            | Kind::Hold
+            | Kind::Usurp
+            | Kind::Stall
+            | Kind::Slow => self.begin_in_network(world, kind, replicator, server, lasts),
+            Kind::Refuse => {
+                set_refuses(world, server, true);
+                self.ends.push((until, End::Accept(server)));
+            }
+            Kind::Zombie => {
+                let taken = world.source.slot.change(|slot| {
+                    let free = slot.active_pid.is_none();
+                    slot.active_pid = slot.active_pid.or(Some(ZOMBIE_PID));
+                    free
+                });
+                if taken {
+                    self.ends.push((until, End::ZombieGone));
+                }
+            }
+            Kind::EndStreams => world.source.end_streams(),
+            Kind::ClockJump => jump(self.random.pick(&[-86_400, -60, -1, 1, 60, 86_400])),
+            Kind::StartingUp
+            | Kind::SqlError
+            | Kind::SqlKill
+            | Kind::LostCommit
+            | Kind::LostAnswer
+            | Kind::FewSessions
+            | Kind::Delay => self.begin_in_database(world, kind, server, until),
+        }
+    }
+
+    /// Begins a fault between two hosts.
+    fn begin_in_network(
+        &mut self,
+        world: &World<'_>,
+        kind: Kind,
+        replicator: &'static str,
+        server: &'static str,
+        lasts: Duration,
+    ) {
+        let until = world.sim.elapsed() + lasts;
+        match kind {
             Kind::Partition => {
                 world.sim.partition(replicator, server);
-                ends(End::Repair(replicator, server));
+                self.ends.push((until, End::Repair(replicator, server)));
             }
             Kind::PartitionOneWay => {
                 let back = self.random.chance(50);
@@ -117,7 +159,7 @@ impl Injector {
             }
             Kind::Hold => {
                 world.sim.hold(replicator, server);
-                ends(End::Release(replicator, server));
+                self.ends.push((until, End::Release(replicator, server)));
             }
             Kind::Usurp => {
                 // What it has sent to the target arrives when the other one has begun, if that is quick.
@@ -131,7 +173,7 @@ impl Injector {
             Kind::Stall => {
                 for server in SERVERS {
                     world.sim.hold(replicator, server);
-                    ends(End::Release(replicator, server));
+                    self.ends.push((until, End::Release(replicator, server)));
                 }
             }
             Kind::Slow => {
@@ -139,29 +181,22 @@ impl Injector {
                 world.sim.set_link_max_message_latency(replicator, server, latency);
                 self.ends.push((until, End::Hasten(replicator, server)));
             }
-            Kind::Refuse => {
-                set_refuses(world, server, true);
-                self.ends.push((until, End::Accept(server)));
-            }
-            Kind::Zombie => {
-                let taken = world.source.slot.change(|slot| {
-                    let free = slot.active_pid.is_none();
-                    slot.active_pid = slot.active_pid.or(Some(ZOMBIE_PID));
-                    free
-                });
-                if taken {
-                    ends(End::ZombieGone);
-                }
-            }
-            Kind::EndStreams => world.source.end_streams(),
-            Kind::ClockJump => jump(self.random.pick(&[-86_400, -60, -1, 1, 60, 86_400])),
-            Kind::StartingUp
+            Kind::KillReplicator
+            | Kind::StopReplicator
+            | Kind::KillSource
+            | Kind::KillTarget
+            | Kind::Refuse
+            | Kind::StartingUp
             | Kind::SqlError
             | Kind::SqlKill
             | Kind::LostCommit
             | Kind::LostAnswer
+            | Kind::Zombie
+            | Kind::EndStreams
             | Kind::FewSessions
-            | Kind::Delay => self.begin_in_database(world, kind, server, until),
+            | Kind::Delay
+            | Kind::Rival
+            | Kind::ClockJump => unreachable!("{kind:?} is none between two hosts"),
         }
     }
 
