@@ -1,5 +1,6 @@
 //! Three notions of time: ours ([`MonoTime`]) and the source's ([`WallTime`], [`Hlc`]).
 use core::fmt;
+use core::str::FromStr;
 use core::time::Duration;
 
 /// Nanoseconds since the process started, as told to the machine by its driver.
@@ -50,5 +51,85 @@ pub struct Hlc {
 impl fmt::Display for Hlc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:010}", self.nanos, self.logical)
+    }
+}
+
+/// The text is not a time of a hybrid logical clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an HLC time; expected nanoseconds, a dot and ten digits")]
+pub struct ParseHlcError;
+
+/// The largest logical part there is; it stands just before a schema change.
+const LOGICAL_MAX: u32 = i32::MAX.cast_unsigned();
+
+impl FromStr for Hlc {
+    type Err = ParseHlcError;
+
+    /// Parses what CockroachDB prints: nanoseconds as a plain decimal number that fits 63 bits, a dot,
+    /// and ten digits. A logical part of zero may have fewer. Nothing else is taken: no sign, no blank,
+    /// no leading zero.
+    fn from_str(text: &str) -> Result<Self, ParseHlcError> {
+        let (nanos, logical) = text.split_once('.').ok_or(ParseHlcError)?;
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let padded = nanos.len() > 1 && nanos.starts_with('0');
+        if !digits(nanos) || !digits(logical) || padded || logical.len() > 10 {
+            return Err(ParseHlcError);
+        }
+        let nanos: i64 = nanos.parse().map_err(|_| ParseHlcError)?;
+        let count = logical.len();
+        let logical: u32 = logical.parse().map_err(|_| ParseHlcError)?;
+        if logical > LOGICAL_MAX || count != 10 && logical != 0 {
+            return Err(ParseHlcError);
+        }
+        Ok(Self { nanos: nanos.cast_unsigned(), logical })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use super::{Hlc, ParseHlcError};
+
+    #[test]
+    fn an_hlc_survives_printing_and_parsing() {
+        for (nanos, logical) in [(0, 0), (1, 7), (1_795_327_800_944_896_520, 2_147_483_647)] {
+            let hlc = Hlc { nanos, logical };
+            assert_eq!(hlc.to_string().parse(), Ok(hlc));
+        }
+    }
+
+    #[test]
+    fn a_logical_part_of_zero_may_be_short() {
+        for text in ["1.0", "1.0000000000"] {
+            assert_eq!(text.parse(), Ok(Hlc { nanos: 1, logical: 0 }));
+        }
+    }
+
+    #[test]
+    fn nonsense_is_not_an_hlc() {
+        for text in [
+            "",
+            ".",
+            "1",
+            "1.",
+            ".0",
+            "1.5",
+            "1.00000000005",
+            "+1.0",
+            "-1.0",
+            "01.0",
+            "0x1.0",
+            " 1.0",
+            "1.0 ",
+            "1.0.0",
+            "1.-000000001",
+            "1.2147483648",
+            "9223372036854775808.0",
+            "1e9.0",
+            "\u{661}.0",
+        ] {
+            assert_eq!(text.parse::<Hlc>(), Err(ParseHlcError), "{text}");
+        }
     }
 }
