@@ -5,7 +5,12 @@
 //!             'w' 'k'      pg_message   pg_relation   which target table and columns
 //!                          pg_wire      pg_row        which change
 //!                                       pg_streams    transactions in progress
+//!
+//! HTTP body ─► changefeed ─► Event
+//!              a folder of its own
 //! ```
+pub mod changefeed;
+mod fit;
 mod pg_assemble_error;
 pub mod pg_encode;
 #[cfg(test)]

@@ -9,6 +9,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::fit::{KEYLESS, check_key, check_missing, key_columns};
 use super::pg_assemble_error::AssembleError;
 use super::pg_message::{Relation, RelationId, ReplicaIdentity};
 use crate::model::catalog::{Catalog, Made, Table};
@@ -100,7 +101,7 @@ impl Relations {
         let indexes = find_columns(table, relation, source)?;
         let missing = |column: u16| !indexes.contains(&column);
         check_missing(table, missing)?;
-        check_key(table, source, missing)?;
+        check_key(table, &source, missing)?;
 
         let columns: Vec<Option<u16>> = indexes
             .iter()
@@ -190,42 +191,11 @@ fn find_columns(
     Err(SchemaDrift::UnexpectedColumns { table, columns }.into())
 }
 
-/// Makes sure that a row can be inserted with the columns that are sent.
-fn check_missing(table: &Table, missing: impl Fn(u16) -> bool) -> Result<(), SchemaDrift> {
-    let needed = (0_u16..).zip(&table.columns).filter(|(index, column)| {
-        let made_by_us = column.made == Made::Written;
-        made_by_us && !column.nullable && !column.has_default && missing(*index)
-    });
-    let names: Vec<&str> = needed.map(|(_, column)| column.name.as_str()).collect();
-    if names.is_empty() {
-        return Ok(());
-    }
-    Err(SchemaDrift::MissingColumns { table: table.name.clone(), columns: names.join(", ") })
-}
-
-/// Makes sure that the columns that identify a row of the target are sent.
-fn check_key(
-    table: &Table,
-    source: &TableName,
-    missing: impl Fn(u16) -> bool,
-) -> Result<(), SchemaDrift> {
-    let unknown = |index: u16| missing(index) || table.column(index).made == Made::Generated;
-    let names = key_columns(table, unknown);
-    if names.is_empty() {
-        return Ok(());
-    }
-    let reason = format!("{source} does not send {names}, part of the target's key");
-    Err(SchemaDrift::NoKey { table: table.name.clone(), reason })
-}
-
 /// Why the replica identity does not identify a row of the target, if so. If a column of the target's
 /// key were outside of it, the source would not even say that an update has changed the key.
 fn unidentified(table: &Table, source: &TableName, identity: &[Option<u16>]) -> Option<String> {
     if table.key.is_empty() {
-        return Some(
-            "the target table has no primary key and no unique index without nullable columns"
-                .into(),
-        );
+        return Some(KEYLESS.into());
     }
     let names = key_columns(table, |index| !identity.contains(&Some(index)));
     (!names.is_empty()).then(|| {
@@ -234,13 +204,6 @@ fn unidentified(table: &Table, source: &TableName, identity: &[Option<u16>]) -> 
              ALTER TABLE {source} REPLICA IDENTITY FULL"
         )
     })
-}
-
-/// The names of some columns of the key.
-fn key_columns(table: &Table, wanted: impl Fn(u16) -> bool) -> String {
-    let wanted = table.key.iter().filter(|index| wanted(**index));
-    let names: Vec<&str> = wanted.map(|index| table.column(*index).name.as_str()).collect();
-    names.join(", ")
 }
 
 #[cfg(test)]

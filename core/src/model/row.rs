@@ -179,6 +179,12 @@ impl RowBuilder {
         Self { bytes: Vec::new() }
     }
 
+    /// An empty row with room for so many bytes.
+    #[must_use]
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes) }
+    }
+
     /// Appends one cell.
     ///
     /// # Panics

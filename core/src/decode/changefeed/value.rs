@@ -1,0 +1,192 @@
+//! A JSON value → the text that the target casts to the column's type.
+//!
+//! What CockroachDB prints is what both products read, so nearly every text goes on as it came
+//! (`cast_back_from_text` in the vectors). The exceptions are here: arrays have another notation,
+//! documents stay JSON, and PostgreSQL writes years before the year 1 with BC.
+use alloc::vec::Vec;
+
+use super::error::ValueFault;
+use super::json::{Elements, Kind, Raw};
+use super::names::TargetKind;
+use crate::model::catalog::Column;
+use crate::model::row::{Cell, RowBuilder};
+
+/// What a server sends for JSON's own null with `encode_json_value_null_as_object`.
+const JSON_NULL: [&[u8]; 2] =
+    [br#"{"__crdb_json_null__": true}"#, br#"{"__crdb_json_null__":true}"#];
+
+/// How values of a column are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Codec {
+    of: Type,
+    array: bool,
+    nullable: bool,
+    /// Whether years before the year 1 are written with BC.
+    bc: bool,
+}
+
+/// What matters of a type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Type {
+    /// A value with one text and no parts.
+    Plain,
+    Bytes,
+    /// A document.
+    Json,
+    Timestamp,
+    /// A type that is not built in, or of geometry: what it looks like in JSON, nobody knows.
+    Other,
+}
+
+impl Codec {
+    /// By the name that values of the column are cast to.
+    pub(super) fn of(target: TargetKind, column: &Column) -> Self {
+        let (element, array) = match column.cast.strip_suffix("[]") {
+            Some(element) => (element, true),
+            None => (column.cast.as_str(), false),
+        };
+        let of = match element {
+            "json" | "jsonb" => Type::Json,
+            "bytea" => Type::Bytes,
+            "timestamp" | "timestamptz" => Type::Timestamp,
+            other if other.contains('"') => Type::Other,
+            _ => Type::Plain,
+        };
+        Self { of, array, nullable: column.nullable, bc: target.writes_bc() }
+    }
+
+    /// Appends a value to a row. `scratch` is room to write in.
+    pub(super) fn push(
+        self,
+        out: &mut RowBuilder,
+        scratch: &mut Vec<u8>,
+        value: Raw<'_>,
+    ) -> Result<(), ValueFault> {
+        if value.kind == Kind::Null {
+            // Both nulls look alike. Where SQL has none, it was JSON's.
+            let document = self.of == Type::Json && !self.array && !self.nullable;
+            out.push(if document { Cell::Text(b"null") } else { Cell::Null });
+            return Ok(());
+        }
+        if self.array && value.kind == Kind::Array {
+            scratch.clear();
+            self.append_array(scratch, value)?;
+            out.push(Cell::Text(scratch));
+            return Ok(());
+        }
+        // An array as text is of a column that is text at the source.
+        let of = if self.array { Type::Plain } else { self.of };
+        match (of, value.kind) {
+            (Type::Json, Kind::Object) if JSON_NULL.contains(&value.text) => {
+                out.push(Cell::Text(b"null"));
+            }
+            (Type::Json, _) => out.push(Cell::Text(value.text)),
+            (_, Kind::String) => {
+                let string = value.string().ok_or(ValueFault::Escape)?;
+                if !string.escaped && matches!(of, Type::Plain | Type::Other) {
+                    out.push(Cell::Text(string.raw));
+                    return Ok(());
+                }
+                scratch.clear();
+                string.append_to(scratch).map_err(|_| ValueFault::Escape)?;
+                self.finish_text(scratch, of)?;
+                out.push(Cell::Text(scratch));
+            }
+            (Type::Plain | Type::Timestamp, Kind::Number | Kind::Bool)
+            | (Type::Other, Kind::Number | Kind::Bool | Kind::Array | Kind::Object) => {
+                out.push(Cell::Text(value.text));
+            }
+            (Type::Bytes, Kind::Number | Kind::Bool) => return Err(ValueFault::Bytes),
+            (_, Kind::Array) => return Err(ValueFault::Kind("an array")),
+            (_, Kind::Object) => return Err(ValueFault::Kind("an object")),
+            (_, Kind::Null) => out.push(Cell::Null),
+        }
+        Ok(())
+    }
+
+    /// Appends an array as SQL writes it: `{1,NULL,"a \"b\""}` (PostgreSQL documentation, "Array Input
+    /// and Output Syntax"). Whatever is a string in JSON is quoted, so that the text NULL is not NULL.
+    fn append_array(self, out: &mut Vec<u8>, array: Raw<'_>) -> Result<(), ValueFault> {
+        out.push(b'{');
+        let mut elements = Elements::new(array);
+        let mut first = true;
+        // The row was read to its end before: no element can be broken.
+        while let Ok(Some(element)) = elements.next_element() {
+            if !first {
+                out.push(b',');
+            }
+            first = false;
+            self.append_element(out, element)?;
+        }
+        out.push(b'}');
+        Ok(())
+    }
+
+    fn append_element(self, out: &mut Vec<u8>, element: Raw<'_>) -> Result<(), ValueFault> {
+        match (self.of, element.kind) {
+            (_, Kind::Null) => out.extend_from_slice(b"NULL"),
+            (Type::Json, _) | (Type::Other, Kind::Object) => append_quoted(out, element.text),
+            (Type::Bytes, Kind::Number | Kind::Bool) => return Err(ValueFault::Bytes),
+            (_, Kind::Number | Kind::Bool) => out.extend_from_slice(element.text),
+            (_, Kind::String) => {
+                let string = element.string().ok_or(ValueFault::Escape)?;
+                let mut text = Vec::with_capacity(string.raw.len());
+                string.append_to(&mut text).map_err(|_| ValueFault::Escape)?;
+                self.finish_text(&mut text, self.of)?;
+                append_quoted(out, &text);
+            }
+            (_, Kind::Array) => return Err(ValueFault::Kind("an array of arrays")),
+            (_, Kind::Object) => return Err(ValueFault::Kind("an array of objects")),
+        }
+        Ok(())
+    }
+
+    /// Makes a text what the target reads.
+    fn finish_text(self, text: &mut Vec<u8>, of: Type) -> Result<(), ValueFault> {
+        match of {
+            Type::Bytes if !is_hex(text) => Err(ValueFault::Bytes),
+            Type::Timestamp if self.bc => {
+                move_before_christ(text);
+                Ok(())
+            }
+            Type::Bytes | Type::Timestamp | Type::Plain | Type::Json | Type::Other => Ok(()),
+        }
+    }
+}
+
+/// Whether the text is `\x` and pairs of hexadecimal digits. Anything else would be taken for bytes in
+/// another notation, in which backslashes mean something.
+fn is_hex(text: &[u8]) -> bool {
+    text.strip_prefix(b"\\x").is_some_and(|digits| {
+        digits.len().is_multiple_of(2) && digits.iter().all(u8::is_ascii_hexdigit)
+    })
+}
+
+/// `-0043-03-15T12:00:00` → `0044-03-15T12:00:00 BC`. CockroachDB counts years as astronomers do, with
+/// a year 0; PostgreSQL refuses such texts.
+fn move_before_christ(text: &mut Vec<u8>) {
+    let astronomical = match text.strip_prefix(b"-") {
+        Some(rest) => rest,
+        None if text.starts_with(b"0000-") => text.as_slice(),
+        None => return,
+    };
+    let Some(len) = astronomical.iter().position(|byte| *byte == b'-') else { return };
+    let Some((digits, rest)) = astronomical.split_at_checked(len) else { return };
+    let year = core::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<u32>().ok());
+    let Some(year) = year.and_then(|year| year.checked_add(1)) else { return };
+    let mut moved = alloc::format!("{year:04}").into_bytes();
+    moved.extend_from_slice(rest);
+    moved.extend_from_slice(b" BC");
+    *text = moved;
+}
+
+fn append_quoted(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(b'"');
+    for byte in text {
+        if matches!(byte, b'"' | b'\\') {
+            out.push(b'\\');
+        }
+        out.push(*byte);
+    }
+    out.push(b'"');
+}
