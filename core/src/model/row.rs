@@ -170,19 +170,21 @@ impl<'a> Iterator for Cells<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct RowBuilder {
     bytes: Vec<u8>,
+    // How many cells `bytes` are.
+    count: usize,
 }
 
 impl RowBuilder {
     /// An empty row.
     #[must_use]
     pub const fn new() -> Self {
-        Self { bytes: Vec::new() }
+        Self { bytes: Vec::new(), count: 0 }
     }
 
-    /// An empty row with room for so many bytes.
-    #[must_use]
-    pub fn with_capacity(bytes: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes) }
+    /// Forgets all cells, and keeps the room they took.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.count = 0;
     }
 
     /// Appends one cell.
@@ -197,6 +199,7 @@ impl RowBuilder {
             Cell::Text(value) => (b't', Some(value)),
             Cell::Binary(value) => (b'b', Some(value)),
         };
+        self.count = self.count.saturating_add(1);
         self.bytes.push(kind);
         if let Some(value) = value {
             let Ok(len) = u32::try_from(value.len()) else { panic!("a value of over 4 GiB") };
@@ -212,6 +215,19 @@ impl RowBuilder {
     /// There are more or fewer cells than the layout has.
     pub fn finish(self, layout: Arc<Layout>) -> Result<Row, RowError> {
         Row::new(layout, self.bytes.into())
+    }
+
+    /// A row of a copy of the cells, so that it takes no more room than it needs.
+    ///
+    /// # Errors
+    ///
+    /// There are more or fewer cells than the layout has.
+    pub fn copy(&self, layout: Arc<Layout>) -> Result<Row, RowError> {
+        let cells = Bytes::copy_from_slice(&self.bytes);
+        if self.count == layout.columns.len() {
+            return Ok(Row { layout, cells });
+        }
+        Row::new(layout, cells)
     }
 
     /// The cells without a layout.

@@ -69,20 +69,33 @@ impl FromStr for Hlc {
     /// and ten digits. A logical part of zero may have fewer. Nothing else is taken: no sign, no blank,
     /// no leading zero.
     fn from_str(text: &str) -> Result<Self, ParseHlcError> {
-        let (nanos, logical) = text.split_once('.').ok_or(ParseHlcError)?;
-        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        let padded = nanos.len() > 1 && nanos.starts_with('0');
-        if !digits(nanos) || !digits(logical) || padded || logical.len() > 10 {
-            return Err(ParseHlcError);
-        }
-        let nanos: i64 = nanos.parse().map_err(|_| ParseHlcError)?;
+        let bytes = text.as_bytes();
+        let dot = bytes.iter().position(|byte| *byte == b'.').ok_or(ParseHlcError)?;
+        let (nanos, logical) = bytes.split_at_checked(dot).ok_or(ParseHlcError)?;
+        let logical = logical.get(1..).unwrap_or_default();
+        let padded = nanos.len() > 1 && nanos.starts_with(b"0");
         let count = logical.len();
-        let logical: u32 = logical.parse().map_err(|_| ParseHlcError)?;
-        if logical > LOGICAL_MAX || count != 10 && logical != 0 {
+        let (nanos, logical) = (decimal(nanos)?, decimal(logical)?);
+        if padded || i64::MAX.cast_unsigned() < nanos {
             return Err(ParseHlcError);
         }
-        Ok(Self { nanos: nanos.cast_unsigned(), logical })
+        let logical = u32::try_from(logical).map_err(|_| ParseHlcError)?;
+        if LOGICAL_MAX < logical || count > 10 || count < 10 && logical != 0 {
+            return Err(ParseHlcError);
+        }
+        Ok(Self { nanos, logical })
     }
+}
+
+/// Digits, at least one, as a number.
+fn decimal(digits: &[u8]) -> Result<u64, ParseHlcError> {
+    let mut number = if digits.is_empty() { Err(ParseHlcError) } else { Ok(0_u64) }?;
+    for byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        let tens = number.checked_mul(10).filter(|_| digit < 10);
+        number = tens.and_then(|tens| tens.checked_add(digit.into())).ok_or(ParseHlcError)?;
+    }
+    Ok(number)
 }
 
 #[cfg(test)]

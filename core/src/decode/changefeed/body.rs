@@ -1,5 +1,5 @@
 //! Bodies, as far as they are about no single row.
-use super::envelope::{META, parse_time};
+use super::envelope::{Element, Guess, META, parse_time};
 use super::error::{BodyFault, FeedError, Part};
 use super::json::{Cursor, Elements, JsonFault, Members, Raw};
 use crate::model::time::Hlc;
@@ -81,19 +81,26 @@ fn resolved_of(meta: Raw<'_>) -> Result<Hlc, FeedError> {
 
 impl<'a> Payload<'a> {
     /// Reads the next row; `None` after the end of the body.
-    pub(super) fn next_element(&mut self) -> Result<Option<Raw<'a>>, FeedError> {
-        let element = self.elements.next_element();
-        let at = self.body_len.saturating_sub(self.elements.cursor().left());
-        let element = element.map_err(|fault| json(at, fault))?;
-        if element.is_none() {
-            self.finish()?;
+    pub(super) fn next_element(
+        &mut self,
+        guess: Option<Guess<'_>>,
+    ) -> Result<Option<Element<'a>>, FeedError> {
+        let more = self.elements.next_place();
+        if more.map_err(|fault| self.fault(fault))? {
+            let element = Element::read(self.elements.cursor(), guess);
+            return element.map(Some).map_err(|fault| self.fault(fault));
         }
-        Ok(element)
+        self.finish()?;
+        Ok(None)
+    }
+
+    const fn fault(&mut self, fault: JsonFault) -> FeedError {
+        json(self.body_len.saturating_sub(self.elements.cursor().left()), fault)
     }
 
     /// Reads what follows the rows. A promise among it would be about rows that are not durable yet.
-    fn finish(&self) -> Result<(), FeedError> {
-        let mut members = Members::after_value(self.elements.cursor());
+    fn finish(&mut self) -> Result<(), FeedError> {
+        let mut members = Members::after_value(*self.elements.cursor());
         loop {
             let name = members.next_name();
             let Some(name) = name.map_err(|fault| json(members.at(self.body_len), fault))? else {
@@ -122,24 +129,27 @@ impl<'a> Lines<'a> {
     }
 
     /// Reads the next row; `None` after the last one. Empty lines are ignored.
-    pub(super) fn next_line(&mut self) -> Result<Option<Raw<'a>>, FeedError> {
+    pub(super) fn next_element(
+        &mut self,
+        guess: Option<Guess<'_>>,
+    ) -> Result<Option<Element<'a>>, FeedError> {
         self.cursor.blanks();
         if self.cursor.left() == 0 {
             return Ok(None);
         }
-        let value = self.cursor.value();
-        let value = value.map_err(|fault| json(self.at(), fault))?;
-        if self.line_bytes_max < value.text.len() {
+        let element = Element::read(&mut self.cursor, guess);
+        let element = element.map_err(|fault| self.fault(fault))?;
+        if self.line_bytes_max < element.text.len() {
             return Err(FeedError::TooLarge { what: Part::Line, limit: self.line_bytes_max });
         }
         if !self.cursor.ends_line() {
-            return Err(json(self.at(), JsonFault::Byte));
+            return Err(self.fault(JsonFault::Byte));
         }
-        Ok(Some(value))
+        Ok(Some(element))
     }
 
-    const fn at(&self) -> usize {
-        self.body_len.saturating_sub(self.cursor.left())
+    const fn fault(&self, fault: JsonFault) -> FeedError {
+        json(self.body_len.saturating_sub(self.cursor.left()), fault)
     }
 }
 

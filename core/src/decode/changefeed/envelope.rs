@@ -10,8 +10,10 @@
 use alloc::borrow::Cow;
 
 use super::error::RowFault;
-use super::json::{Kind, Members, Raw};
+use super::json::{Cursor, JsonFault, Kind, Members, Raw};
 use super::json_string::Str;
+use super::shape::Plan;
+use super::value::Room;
 use crate::model::time::Hlc;
 
 /// What a member of a bare row holds that is about the row and no column of it.
@@ -40,17 +42,80 @@ pub(super) struct Envelope<'a> {
     pub(super) time: Hlc,
 }
 
+/// An element as it was sent.
+#[derive(Clone, Debug)]
+pub(super) struct Element<'a> {
+    /// All of it.
+    pub(super) text: &'a [u8],
+    /// Its members.
+    fields: Result<Fields<'a>, RowFault>,
+    /// Whether cells were made of `after`, by the guess.
+    pub(super) guessed: bool,
+}
+
+/// How `after` is read at once, on the assumption that the row belongs to the same table as the last
+/// one and looks like it. Its topic, which comes later, shows whether that was right.
+#[derive(Debug)]
+pub(super) struct Guess<'g> {
+    pub(super) plan: &'g Plan,
+    pub(super) room: &'g mut Room,
+}
+
+impl<'a> Element<'a> {
+    /// Reads the element that is next.
+    #[inline]
+    pub(super) fn read(
+        cursor: &mut Cursor<'a>,
+        guess: Option<Guess<'_>>,
+    ) -> Result<Self, JsonFault> {
+        cursor.blanks();
+        let before = *cursor;
+        let mut guessed = false;
+        let fields = if cursor.eat(b'{') {
+            let mut members = Members::after_brace(*cursor);
+            let mut fields = Fields::default();
+            if let Some(guess) = guess {
+                fields.after = after_by_guess(&mut members, guess);
+                guessed = fields.after.is_some();
+            }
+            let fields = fields.read(&mut members)?;
+            *cursor = *members.cursor();
+            fields
+        } else {
+            cursor.value()?;
+            Err(RowFault::NotObject)
+        };
+        Ok(Self { text: cursor.since(before), fields, guessed })
+    }
+}
+
+/// Reads `after`, if it is the first member.
+fn after_by_guess<'a>(
+    members: &mut Members<'a>,
+    Guess { plan, room }: Guess<'_>,
+) -> Option<Raw<'a>> {
+    let mut trial = members.clone();
+    if !trial.skip_name(b"\"after\":") {
+        return None;
+    }
+    trial.cursor().blanks();
+    let before = *trial.cursor();
+    let after = plan.guess(before, room)?;
+    *members = Members::after_value(after);
+    Some(Raw::object(after.since(before)))
+}
+
 impl<'a> Envelope<'a> {
-    /// Reads an element.
-    pub(super) fn read(element: Raw<'a>) -> Result<Self, RowFault> {
-        let mut fields = Fields::read(element)?;
+    /// Understands an element.
+    pub(super) fn new(element: Element<'a>) -> Result<Self, RowFault> {
+        let mut fields = element.fields?;
         if let Some(meta) = fields.meta {
-            return bare(element, meta, fields.event);
+            return bare(Raw::object(element.text), meta, fields.event);
         }
         if let (None, Some(payload)) = (fields.after, fields.payload) {
             // The key and the topic may stand outside of it.
             let outer = fields;
-            fields = Fields::read(payload)?;
+            fields = Fields::of(payload)?;
             fields.key = fields.key.or(outer.key);
             fields.topic = fields.topic.or(outer.topic);
             fields.updated = fields.updated.or(outer.updated);
@@ -80,7 +145,7 @@ fn bare<'a>(
     if meta.kind != Kind::Object {
         return Err(RowFault::Member { member: "__crdb__", wanted: "an object" });
     }
-    let fields = Fields::read(meta)?;
+    let fields = Fields::of(meta)?;
     let event = event.ok_or(RowFault::BareWithoutEvent)?;
     let word = event.string().map(|event| event.raw);
     let (fate, before) = match word {
@@ -109,20 +174,25 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn read(object: Raw<'a>) -> Result<Self, RowFault> {
+    /// Reads the members of an object that was read to its end before.
+    fn of(object: Raw<'a>) -> Result<Self, RowFault> {
         if object.kind != Kind::Object {
             return Err(RowFault::NotObject);
         }
-        let mut fields = Self::default();
-        let mut members = Members::new(object);
-        // The element was read to its end before: no member can be broken.
-        while let Ok(Some((name, value))) = members.next_member() {
-            let Some((field, known)) = fields.named(name) else { continue };
+        Self::default().read(&mut Members::new(object)).unwrap_or(Err(RowFault::NotObject))
+    }
+
+    /// Reads members to their end, even if the row is refused before.
+    #[inline]
+    fn read(mut self, members: &mut Members<'a>) -> Result<Result<Self, RowFault>, JsonFault> {
+        let mut repeated = None;
+        while let Some((name, value)) = members.next_member()? {
+            let Some((field, known)) = self.named(name) else { continue };
             if field.replace(value).is_some() {
-                return Err(RowFault::Repeated(known));
+                repeated = Some(known);
             }
         }
-        Ok(fields)
+        Ok(repeated.map_or(Ok(self), |known| Err(RowFault::Repeated(known))))
     }
 
     /// The place for a member of this name.

@@ -55,6 +55,11 @@ pub(super) struct Raw<'a> {
 }
 
 impl<'a> Raw<'a> {
+    /// An object by its text.
+    pub(super) const fn object(text: &'a [u8]) -> Self {
+        Self { kind: Kind::Object, text, escaped: false }
+    }
+
     /// What stands between the quotes of a string.
     pub(super) fn string(&self) -> Option<Str<'a>> {
         let inner = self.text.get(1..)?.split_last()?.1;
@@ -98,6 +103,12 @@ pub(super) struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     pub(super) const fn new(text: &'a [u8]) -> Self {
         Self { rest: text }
+    }
+
+    /// All bytes from `earlier`, a place before this one in the same text, to here.
+    pub(super) fn since(&self, earlier: Self) -> &'a [u8] {
+        let len = earlier.left().saturating_sub(self.left());
+        earlier.rest.get(..len).unwrap_or_default()
     }
 
     /// How many bytes are left.
@@ -219,19 +230,29 @@ impl<'a> Cursor<'a> {
     pub(super) fn string(&mut self) -> Result<Str<'a>, JsonFault> {
         self.expect(b'"')?;
         let before = self.rest;
-        let mut escaped = false;
+        if let Some((raw, end)) = before.split_at_checked(plain_len(before))
+            && let Some((b'"', rest)) = end.split_first()
+        {
+            self.rest = rest;
+            return Ok(Str { raw, escaped: false });
+        }
+        self.escaped_string()
+    }
+
+    /// Reads a string after its first quote.
+    #[cold]
+    fn escaped_string(&mut self) -> Result<Str<'a>, JsonFault> {
+        let before = self.rest;
         loop {
             self.rest = self.rest.get(plain_len(self.rest)..).unwrap_or_default();
             match self.rest.split_first() {
                 Some((b'"', rest)) => {
                     let len = before.len().saturating_sub(self.rest.len());
                     self.rest = rest;
-                    return Ok(Str { raw: before.get(..len).unwrap_or_default(), escaped });
+                    let raw = before.get(..len).unwrap_or_default();
+                    return Ok(Str { raw, escaped: true });
                 }
-                Some((b'\\', rest)) => {
-                    escaped = true;
-                    self.rest = after_escape(rest)?;
-                }
+                Some((b'\\', rest)) => self.rest = after_escape(rest)?,
                 Some(_) => return Err(JsonFault::Control),
                 None => return Err(JsonFault::Short),
             }
@@ -343,6 +364,22 @@ impl<'a> Members<'a> {
         cursor.name().map(Some)
     }
 
+    /// Goes over the next name if it is the one that `quoted` is, with its quotes and its colon;
+    /// returns whether it was. If not, it stands where it stood.
+    #[inline]
+    pub(super) fn skip_name(&mut self, quoted: &[u8]) -> bool {
+        let mut cursor = self.cursor;
+        cursor.blanks();
+        if self.begun && !cursor.eat(b',') {
+            return false;
+        }
+        cursor.blanks();
+        let Some(rest) = cursor.rest.strip_prefix(quoted) else { return false };
+        self.cursor.rest = rest;
+        self.begun = true;
+        true
+    }
+
     /// Reads the next member; `None` at the closing brace.
     #[inline]
     pub(super) fn next_member(&mut self) -> Result<Option<(Str<'a>, Raw<'a>)>, JsonFault> {
@@ -381,23 +418,29 @@ impl<'a> Elements<'a> {
         Self { cursor, begun: false }
     }
 
-    /// Reads the next element; `None` at the closing bracket.
+    /// Goes to the next element, so that it is next; returns whether there is one, or the closing
+    /// bracket was met.
     #[inline]
-    pub(super) fn next_element(&mut self) -> Result<Option<Raw<'a>>, JsonFault> {
+    pub(super) fn next_place(&mut self) -> Result<bool, JsonFault> {
         let cursor = &mut self.cursor;
         cursor.blanks();
         if cursor.eat(b']') {
-            return Ok(None);
+            return Ok(false);
         }
         if self.begun {
             cursor.expect(b',')?;
         }
         self.begun = true;
-        cursor.value().map(Some)
+        Ok(true)
+    }
+
+    /// Reads the next element; `None` at the closing bracket.
+    pub(super) fn next_element(&mut self) -> Result<Option<Raw<'a>>, JsonFault> {
+        if self.next_place()? { self.cursor.value().map(Some) } else { Ok(None) }
     }
 
     /// Where it stands.
-    pub(super) const fn cursor(&self) -> Cursor<'a> {
-        self.cursor
+    pub(super) const fn cursor(&mut self) -> &mut Cursor<'a> {
+        &mut self.cursor
     }
 }

@@ -27,8 +27,6 @@ mod names;
 mod path;
 mod rows;
 mod shape;
-#[cfg(test)]
-mod tests;
 mod value;
 
 use alloc::boxed::Box;
@@ -47,6 +45,7 @@ use self::body::{Lines, Webhook};
 use self::json_string::Str;
 use self::rows::{Destination, Input};
 use self::shape::Plan;
+use self::value::Room;
 use crate::model::catalog::Catalog;
 use crate::model::ident::TableName;
 use crate::model::mutation::TableId;
@@ -102,7 +101,9 @@ pub struct Changefeed {
     topics: BTreeMap<Box<[u8]>, TableId>,
     // The source table whose rows a target table gets, by the parts of its name that were sent.
     owners: BTreeMap<TableId, Vec<String>>,
-    scratch: Vec<u8>,
+    // The table of the last row.
+    last: Option<TableId>,
+    room: Room,
 }
 
 /// What a body is.
@@ -117,12 +118,7 @@ pub enum Message<'a> {
 impl Changefeed {
     /// Knows the tables of `schema`, spelled as in the catalog.
     #[must_use]
-    pub const fn new(
-        catalog: Arc<Catalog>,
-        schema: String,
-        target: TargetKind,
-        limits: Limits,
-    ) -> Self {
+    pub fn new(catalog: Arc<Catalog>, schema: String, target: TargetKind, limits: Limits) -> Self {
         Self {
             catalog,
             schema,
@@ -131,7 +127,8 @@ impl Changefeed {
             plans: BTreeMap::new(),
             topics: BTreeMap::new(),
             owners: BTreeMap::new(),
-            scratch: Vec::new(),
+            last: None,
+            room: Room::default(),
         }
     }
 

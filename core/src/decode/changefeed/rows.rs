@@ -3,7 +3,7 @@ use alloc::vec::Vec;
 
 use super::Changefeed;
 use super::body::{Lines, Payload};
-use super::envelope::{Envelope, Fate};
+use super::envelope::{Element, Envelope, Fate, Guess};
 use super::error::{FeedError, Part, RowFault};
 use super::json::{Elements, Kind, Raw};
 use super::shape::{Misfit, Plan, keyless};
@@ -59,9 +59,10 @@ impl Iterator for Rows<'_> {
 impl Rows<'_> {
     fn next_row(&mut self) -> Result<Option<TimedMutation>, FeedError> {
         loop {
+            let guess = self.feed.guess();
             let element = match &mut self.input {
-                Input::Payload(payload) => payload.next_element()?,
-                Input::Lines(lines) => lines.next_line()?,
+                Input::Payload(payload) => payload.next_element(guess)?,
+                Input::Lines(lines) => lines.next_element(guess)?,
                 Input::Nothing => None,
             };
             let Some(element) = element else { return Ok(None) };
@@ -81,15 +82,22 @@ impl Rows<'_> {
 }
 
 impl Changefeed {
+    /// What the next row is taken for, until its topic is read.
+    fn guess(&mut self) -> Option<Guess<'_>> {
+        let plan = self.plans.get(&self.last?)?;
+        Some(Guess { plan, room: &mut self.room })
+    }
+
     /// Reads one row, the `row`th of its body; `None` if nothing happened to it.
     fn row(
         &mut self,
         destination: Destination,
-        element: Raw<'_>,
+        element: Element<'_>,
         row: usize,
     ) -> Result<Option<TimedMutation>, FeedError> {
         let refuse = |fault| FeedError::Row { row, fault };
-        let envelope = Envelope::read(element).map_err(refuse)?;
+        let guessed = element.guessed;
+        let envelope = Envelope::new(element).map_err(refuse)?;
         let (id, by_query) = match destination {
             Destination::Topics => {
                 let topic = envelope.topic.ok_or(RowFault::NoTopic).map_err(refuse)?;
@@ -100,13 +108,14 @@ impl Changefeed {
         };
         let table = self.catalog.table(id);
         let plan = self.plans.entry(id).or_insert_with(|| Plan::new(self.target, id, table));
+        let guessed = guessed && self.last == Some(id);
+        self.last = Some(id);
         let change = match envelope.fate {
-            Fate::Is(object) => plan.row(table, object, &mut self.scratch).map(Change::Upsert),
+            Fate::Is(_) if guessed => plan.take(&self.room).map(Change::Upsert),
+            Fate::Is(object) => plan.row(table, object, &mut self.room).map(Change::Upsert),
             Fate::Gone => match key_of_gone(plan, table, by_query, &envelope) {
                 Ok(None) => return Ok(None),
-                Ok(Some(values)) => {
-                    plan.gone(table, &values, &mut self.scratch).map(Change::Delete)
-                }
+                Ok(Some(values)) => plan.gone(table, &values, &mut self.room).map(Change::Delete),
                 Err(misfit) => Err(misfit),
             },
         };

@@ -10,13 +10,13 @@ use alloc::vec::Vec;
 
 use super::envelope::{EVENT, META};
 use super::error::{RowFault, ValueFault};
-use super::json::{Kind, Members, Raw};
+use super::json::{Cursor, Kind, Members, Raw};
 use super::names::TargetKind;
-use super::value::Codec;
+use super::value::{Codec, Room};
 use crate::decode::fit::{KEYLESS, check_key, check_missing};
 use crate::model::catalog::{Made, Table};
 use crate::model::mutation::TableId;
-use crate::model::row::{Layout, Row, RowBuilder};
+use crate::model::row::{Layout, Row};
 use crate::stop::SchemaDrift;
 
 /// How many shapes of one table are remembered. A table has two while its schema changes.
@@ -61,6 +61,8 @@ struct Shape {
 struct Member {
     /// As it stands between its quotes.
     name: Box<[u8]>,
+    /// The same with its quotes and the colon, as it stands in nearly every row.
+    quoted: Box<[u8]>,
     /// `None`: not applied.
     column: Option<(u16, Codec)>,
     /// Whether the column is part of the key.
@@ -80,33 +82,41 @@ impl Plan {
         &mut self,
         table: &Table,
         object: Raw<'_>,
-        scratch: &mut Vec<u8>,
+        room: &mut Room,
     ) -> Result<Row, Misfit> {
         let mut fitting = None;
         for (index, shape) in self.shapes.iter().enumerate() {
-            if let Some(cells) = shape.fill(object, scratch)? {
-                fitting = Some((index, cells));
+            if shape.fill(&mut Members::new(object), room)? {
+                fitting = Some(index);
                 break;
             }
         }
-        let (layout, cells) = if let Some((index, cells)) = fitting {
-            if let Some(older) = self.shapes.get_mut(..=index) {
-                older.rotate_right(1);
-            }
-            (self.shapes.first().map(|shape| Arc::clone(&shape.layout)), cells)
+        if let Some(older) = fitting.and_then(|index| self.shapes.get_mut(..=index)) {
+            older.rotate_right(1);
         } else {
             let shape = self.shape(table, object)?;
-            let cells = shape.fill(object, scratch)?;
-            let layout = Arc::clone(&shape.layout);
+            shape.fill(&mut Members::new(object), room)?;
             self.shapes.truncate(SHAPES_MAX.saturating_sub(1));
             self.shapes.insert(0, shape);
-            (Some(layout), cells.unwrap_or_default())
-        };
-        let layout = layout.unwrap_or_else(|| Arc::clone(&self.identity));
-        match cells.finish(layout) {
-            Ok(row) => Ok(row),
-            Err(_) => Err(Misfit::Row(RowFault::NotObject)),
         }
+        self.take(room)
+    }
+
+    /// Goes over the object that is next if it is a row like the last one, and makes cells of it;
+    /// returns what follows it. The object need not have been read before.
+    #[inline]
+    pub(super) fn guess<'a>(&self, object: Cursor<'a>, room: &mut Room) -> Option<Cursor<'a>> {
+        let mut cursor = object;
+        let shape = self.shapes.first().filter(|_| cursor.eat(b'{'))?;
+        let mut members = Members::after_brace(cursor);
+        let fits = shape.fill(&mut members, room).unwrap_or_default();
+        fits.then_some(*members.cursor())
+    }
+
+    /// The row whose cells were made last.
+    pub(super) fn take(&self, room: &Room) -> Result<Row, Misfit> {
+        let layout = self.shapes.first().map_or(&self.identity, |shape| &shape.layout);
+        room.cells.copy(Arc::clone(layout)).map_err(|_| Misfit::Row(RowFault::NotObject))
     }
 
     /// Makes the image of a row that is gone, of the values of its key in the order of the key.
@@ -114,9 +124,9 @@ impl Plan {
         &self,
         table: &Table,
         values: &[Raw<'_>],
-        scratch: &mut Vec<u8>,
+        room: &mut Room,
     ) -> Result<Row, Misfit> {
-        let mut cells = RowBuilder::new();
+        room.cells.clear();
         for (column, value) in table.key.iter().zip(values) {
             let wrong = |fault| Misfit::Value(*column, fault);
             if value.kind == Kind::Null {
@@ -124,10 +134,10 @@ impl Plan {
             }
             let codec = self.codecs.get(usize::from(*column)).copied();
             let Some(codec) = codec else { continue };
-            codec.push(&mut cells, scratch, *value).map_err(wrong)?;
+            codec.push(room, *value).map_err(wrong)?;
         }
         let layout = Arc::clone(&self.identity);
-        cells.finish(layout).map_err(|_| {
+        room.cells.copy(layout).map_err(|_| {
             let (table, got, expected) = (table.name.clone(), values.len(), table.key.len());
             Misfit::Row(RowFault::KeyLength { table, got, expected })
         })
@@ -158,7 +168,8 @@ impl Plan {
         while let Ok(Some((name, _))) = members.next_member() {
             let text = name.text().map_err(|_| Misfit::Row(RowFault::NotObject))?;
             let text = core::str::from_utf8(&text).unwrap_or_default();
-            let mut member = Member { name: name.raw.into(), column: None, key: false };
+            let quoted = [b"\"", name.raw, b"\":"].concat().into();
+            let mut member = Member { name: name.raw.into(), quoted, column: None, key: false };
             if let Some(index) = self.target.find_column(table, text) {
                 if indexes.contains(&index) {
                     let (table, column) = (table.name.clone(), text.to_owned());
@@ -194,26 +205,26 @@ impl Plan {
 }
 
 impl Shape {
-    /// Makes cells of an object, if its members are those of the shape.
-    fn fill(&self, object: Raw<'_>, scratch: &mut Vec<u8>) -> Result<Option<RowBuilder>, Misfit> {
-        let mut cells = RowBuilder::with_capacity(object.text.len());
-        let mut expected = self.members.iter();
-        let mut members = Members::new(object);
-        // The row was read to its end before: no member can be broken.
-        while let Ok(Some((name, value))) = members.next_member() {
-            let Some(member) = expected.next() else { return Ok(None) };
-            if *member.name != *name.raw {
-                return Ok(None);
+    /// Makes cells of an object; returns whether its members are those of the shape.
+    fn fill(&self, members: &mut Members<'_>, room: &mut Room) -> Result<bool, Misfit> {
+        room.cells.clear();
+        for member in &self.members {
+            if !members.skip_name(&member.quoted) {
+                match members.next_name() {
+                    Ok(Some(name)) if *member.name == *name.raw => (),
+                    Ok(_) | Err(_) => return Ok(false),
+                }
             }
+            let Ok(value) = members.cursor().value() else { return Ok(false) };
             if let Some((column, codec)) = member.column {
                 let wrong = |fault| Misfit::Value(column, fault);
                 if member.key && value.kind == Kind::Null {
                     return Err(wrong(ValueFault::KeyNull));
                 }
-                codec.push(&mut cells, scratch, value).map_err(wrong)?;
+                codec.push(room, value).map_err(wrong)?;
             }
         }
-        Ok(expected.next().is_none().then_some(cells))
+        Ok(matches!(members.next_name(), Ok(None)))
     }
 }
 

@@ -15,6 +15,13 @@ use crate::model::row::{Cell, RowBuilder};
 const JSON_NULL: [&[u8]; 2] =
     [br#"{"__crdb_json_null__": true}"#, br#"{"__crdb_json_null__":true}"#];
 
+/// Room to write one row in. What is written is copied out, so that it is asked for only once.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Room {
+    pub(super) cells: RowBuilder,
+    text: Vec<u8>,
+}
+
 /// How values of a column are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Codec {
@@ -55,13 +62,9 @@ impl Codec {
         Self { of, array, nullable: column.nullable, bc: target.writes_bc() }
     }
 
-    /// Appends a value to a row. `scratch` is room to write in.
-    pub(super) fn push(
-        self,
-        out: &mut RowBuilder,
-        scratch: &mut Vec<u8>,
-        value: Raw<'_>,
-    ) -> Result<(), ValueFault> {
+    /// Appends a value to a row.
+    pub(super) fn push(self, room: &mut Room, value: Raw<'_>) -> Result<(), ValueFault> {
+        let Room { cells: out, text: scratch } = room;
         if value.kind == Kind::Null {
             // Both nulls look alike. Where SQL has none, it was JSON's.
             let document = self.of == Type::Json && !self.array && !self.nullable;
