@@ -78,9 +78,10 @@ impl<'a> Element<'a> {
                 fields.after = after_by_guess(&mut members, guess);
                 guessed = fields.after.is_some();
             }
-            let fields = fields.read(&mut members)?;
+            let fields = fields.read(&mut members);
+            // Also where it broke: the error tells the place.
             *cursor = *members.cursor();
-            fields
+            fields?
         } else {
             cursor.value()?;
             Err(RowFault::NotObject)

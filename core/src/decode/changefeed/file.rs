@@ -85,3 +85,75 @@ fn number(digits: &str) -> Option<u64> {
     let all = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     digits.parse().ok().filter(|_| all)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{File, parse};
+    use crate::model::time::Hlc;
+
+    fn time(digits: &str) -> Option<Hlc> {
+        let name = alloc::format!("{digits}.RESOLVED");
+        match parse("2024-05-22", &name)? {
+            File::Resolved(time) => Some(time),
+            File::Rows { topic } => panic!("rows of {topic}"),
+        }
+    }
+
+    #[test]
+    fn a_promise_is_read_as_a_time() {
+        for (digits, nanos, logical) in [
+            ("197001010000000000000010000000000", 1, 0),
+            ("200002291200000000000000000000000", 951_825_600_000_000_000, 0),
+            ("202004022058072107140000000000007", 1_585_861_087_210_714_000, 7),
+            ("226204112347168547758072147483647", 9_223_372_036_854_775_807, 2_147_483_647),
+        ] {
+            assert_eq!(time(digits), Some(Hlc { nanos, logical }), "{digits}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_time_is_no_promise() {
+        for digits in [
+            "",
+            "20200402205807210714000000000000",
+            "2020040220580721071400000000000000",
+            "196912312359599999999990000000000",
+            "202000022058072107140000000000000",
+            "202013022058072107140000000000000",
+            "202004312058072107140000000000000",
+            "202104002058072107140000000000000",
+            "210002290000000000000000000000000",
+            "202004022458072107140000000000000",
+            "202004022060072107140000000000000",
+            "202004022058602107140000000000000",
+            "226204112347168547758080000000000",
+            "202004022058072107140009999999999",
+            "+02004022058072107140000000000000",
+            "2020040220580721071400000000000\u{e9}",
+        ] {
+            assert_eq!(time(digits), None, "{digits}");
+        }
+    }
+
+    #[test]
+    fn a_topic_stands_between_hyphens() {
+        let topic = |name: &'static str| match parse("2024-05-22", name)? {
+            File::Rows { topic } => Some(topic),
+            File::Resolved(time) => panic!("a promise of {time}"),
+        };
+        assert_eq!(topic("1-2-3-4-5-t-6.ndjson"), Some("t"));
+        assert_eq!(topic("1-2-3-4-5-my-t.x-6.ndjson"), Some("my-t.x"));
+        for name in [
+            "1-2-3-4-5-6.ndjson",
+            "1-2-3-4--t-6.ndjson",
+            "1-2-3-4-5--6.ndjson",
+            "1-2-3-4-5-t-.ndjson",
+            "1-2-3-4-5-t-6.NDJSON",
+            ".ndjson",
+        ] {
+            assert_eq!(topic(name), None, "{name}");
+        }
+        assert_eq!(parse("2024-02-30", "1-2-3-4-5-t-6.ndjson"), None);
+        assert_eq!(parse("2024-02-29-1", "1-2-3-4-5-t-6.ndjson"), None);
+    }
+}

@@ -444,3 +444,157 @@ impl<'a> Elements<'a> {
         &mut self.cursor
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::String;
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    use proptest::prelude::{Just, Strategy, any, prop, prop_oneof, proptest};
+
+    use super::{Cursor, Elements, JsonFault, Kind, Members};
+
+    /// Reads one value and nothing after it; returns how much was left where it failed.
+    fn read(text: &[u8]) -> Result<Kind, (usize, JsonFault)> {
+        let mut cursor = Cursor::new(text);
+        match cursor.value() {
+            Ok(raw) => {
+                cursor.blanks();
+                assert_eq!(raw.text, text.trim_ascii(), "all of it");
+                Ok(raw.kind)
+            }
+            Err(fault) => Err((cursor.left(), fault)),
+        }
+    }
+
+    #[test]
+    fn values_are_told_by_their_kind() {
+        for (text, kind) in [
+            ("null", Kind::Null),
+            (" true ", Kind::Bool),
+            ("false", Kind::Bool),
+            ("0", Kind::Number),
+            ("-0.0e+1", Kind::Number),
+            ("12345678901234567890.5E-400", Kind::Number),
+            ("\"\"", Kind::String),
+            ("\"long enough for two words, and \\u0000\\n\"", Kind::String),
+            ("[]", Kind::Array),
+            ("[ 1 , [ ] , { } , \"]\" ]", Kind::Array),
+            ("{}", Kind::Object),
+            ("{ \"a\" : { \"b\" : [ { \"}\" : null } ] } , \"\" : 0 }", Kind::Object),
+        ] {
+            assert_eq!(read(text.as_bytes()), Ok(kind), "{text}");
+        }
+    }
+
+    #[test]
+    fn broken_values_are_refused_where_they_break() {
+        for (text, left, fault) in [
+            ("", 0, JsonFault::Short),
+            ("nul", 3, JsonFault::Short),
+            ("nulx", 4, JsonFault::Byte),
+            ("-", 0, JsonFault::Number),
+            ("01", 1, JsonFault::Number),
+            ("1.", 0, JsonFault::Number),
+            (".5", 2, JsonFault::Byte),
+            ("1e", 0, JsonFault::Number),
+            ("+1", 2, JsonFault::Byte),
+            ("NaN", 3, JsonFault::Byte),
+            ("\"", 0, JsonFault::Short),
+            ("\"\\", 1, JsonFault::Short),
+            ("\"\\u12\"", 4, JsonFault::Escape),
+            ("\"\n\"", 2, JsonFault::Control),
+            ("[1,]", 1, JsonFault::Byte),
+            ("[1 2]", 2, JsonFault::Byte),
+            ("[1}", 1, JsonFault::Byte),
+            ("{\"a\"}", 1, JsonFault::Byte),
+            ("{\"a\":1,}", 1, JsonFault::Byte),
+            ("{1:1}", 4, JsonFault::Byte),
+            ("{\"a\":[", 0, JsonFault::Short),
+        ] {
+            let error = read(text.as_bytes()).unwrap_err();
+            // Inside of a broken escape, the place is that of its backslash or later.
+            if fault == JsonFault::Escape {
+                assert_eq!(error.1, fault, "{text}");
+            } else {
+                assert_eq!(error, (left, fault), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn members_and_elements_come_one_by_one() {
+        let mut cursor = Cursor::new(b"{\"a\": [1, \"x\"], \"\\u0062\" : {}}");
+        let object = cursor.value().unwrap();
+        let mut members = Members::new(object);
+        let (name, array) = members.next_member().unwrap().unwrap();
+        assert_eq!((name.raw, array.text), (&b"a"[..], &b"[1, \"x\"]"[..]));
+        let mut elements = Elements::new(array);
+        assert_eq!(elements.next_element().unwrap().unwrap().text, b"1");
+        assert_eq!(elements.next_element().unwrap().unwrap().string().unwrap().raw, b"x");
+        assert_eq!(elements.next_element(), Ok(None));
+        let (name, _) = members.next_member().unwrap().unwrap();
+        assert_eq!(&*name.text().unwrap(), b"b");
+        assert_eq!(members.next_member().map(|member| member.is_none()), Ok(true));
+    }
+
+    #[test]
+    fn a_string_ends_at_its_quote_wherever_that_is() {
+        for len in 0..40 {
+            let plain = "x".repeat(len);
+            for (end, ok) in [("\"", true), ("\\\"\"", true), ("\u{1f}\"", false), ("", false)] {
+                let text = alloc::format!("\"{plain}{end}");
+                assert_eq!(read(text.as_bytes()).is_ok(), ok, "{text}");
+            }
+        }
+    }
+
+    /// Pieces of JSON in any order, so that some of it is JSON.
+    fn pieces() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            Just("{"),
+            Just("}"),
+            Just("["),
+            Just("]"),
+            Just(","),
+            Just(":"),
+            Just(" "),
+            Just("1"),
+            Just("-2.5e3"),
+            Just("0"),
+            Just("null"),
+            Just("true"),
+            Just("\"a\""),
+            Just("\"\\n\\u00e9\""),
+            Just("\""),
+            Just("\\"),
+            Just("\n"),
+            Just("é"),
+        ];
+        prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_json_is_what_another_reader_says(text in pieces()) {
+            let theirs = serde_json::from_str::<serde_json::Value>(&text);
+            let mut cursor = Cursor::new(text.as_bytes());
+            let ours = cursor.value();
+            cursor.blanks();
+            let ours = ours.is_ok() && cursor.left() == 0;
+            assert_eq!(ours, theirs.is_ok(), "{text}: {theirs:?}");
+        }
+
+        #[test]
+        fn a_string_survives_being_written_by_another(text in any::<String>()) {
+            let json = serde_json::to_string(&text).unwrap();
+            let read = Cursor::new(json.as_bytes()).string().unwrap();
+            let ours = read.text().unwrap();
+            assert_eq!(&*ours, text.as_bytes());
+            let mut appended = Vec::new();
+            read.append_to(&mut appended).unwrap();
+            assert_eq!(appended, text.as_bytes());
+        }
+    }
+}

@@ -211,3 +211,146 @@ fn name(segment: &str, number: usize) -> Result<String, PathError> {
     let name = parts.pop().filter(|_| parts.is_empty());
     name.ok_or(PathError::Name(number))
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+    use alloc::string::String;
+
+    use super::{BodyKind, Endpoint, PathError, Scope, TargetKind};
+
+    const DATE: &str = "2024-05-22";
+    const FILE: &str = "202405221234567890123450000000000-fd2c-1-2-00000003";
+
+    /// What a path means, in one line.
+    fn read(target: TargetKind, path: &str) -> Result<String, PathError> {
+        let endpoint = Endpoint::parse(target, path)?;
+        let scope = match endpoint.scope {
+            Scope::Topics => String::new(),
+            Scope::Topic(topic) => format!(" topic {topic}"),
+            Scope::Query(table) => format!(" query {table}"),
+        };
+        let body = match endpoint.body {
+            BodyKind::Webhook => "webhook".into(),
+            BodyKind::Lines => "lines".into(),
+            BodyKind::Resolved(time) => format!("{time}"),
+        };
+        Ok(format!("{}{scope}: {body}", endpoint.schema))
+    }
+
+    fn check(path: &str) -> Result<String, PathError> {
+        read(TargetKind::Postgres, path)
+    }
+
+    #[test]
+    fn every_form_is_known() {
+        let own = r#""d"."s""#;
+        for (rest, means) in [
+            ("", ": webhook"),
+            ("/t", " query t: webhook"),
+            (&format!("/{DATE}/{FILE}-t-1.ndjson"), " topic t: lines"),
+            (&format!("/{DATE}/{FILE}-a-b.c-1f.ndjson"), " topic a-b.c: lines"),
+            (&format!("/t/{DATE}/{FILE}-x-1.ndjson"), " query t: lines"),
+            (
+                &format!("/{DATE}/202405221234567890123450000000007.RESOLVED"),
+                ": 1716381296789012345.0000000007",
+            ),
+            (
+                &format!("/t/{DATE}/202405221234567890123450000000007.RESOLVED"),
+                " query t: 1716381296789012345.0000000007",
+            ),
+        ] {
+            assert_eq!(check(&format!("/d/s{rest}")), Ok(format!("{own}{means}")), "{rest}");
+            for target in [TargetKind::MySql, TargetKind::Oracle] {
+                let expected = format!("\"S\"{means}");
+                assert_eq!(read(target, &format!("/S{rest}")), Ok(expected), "{rest}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_forms_are_refused() {
+        for path in [
+            "/",
+            "/d",
+            "/d/s/t/u",
+            "/d/s/t/u/v/w/x",
+            &format!("/d/s/{DATE}"),
+            &format!("/d/s/{DATE}/t.ndjson"),
+            &format!("/d/s/{DATE}/{FILE}-t.ndjson"),
+            &format!("/d/s/{DATE}/{FILE}-t-1.ndjson.gz"),
+            &format!("/d/s/{DATE}/{FILE}-t-1.json"),
+            &format!("/d/s/t/u/{DATE}/{FILE}-t-1.ndjson"),
+            "/d/s/2024-13-01/202405221234567890123450000000007.RESOLVED",
+            "/d/s/2024-5-22/202405221234567890123450000000007.RESOLVED",
+        ] {
+            // One that could be a file names a table, which no catalog has.
+            let read = check(path);
+            assert!(
+                read == Err(PathError::Form) || read.as_ref().is_ok_and(|r| r.contains("query 20")),
+                "{path}: {read:?}"
+            );
+        }
+        assert_eq!(check("/d/s/1/2/3/4/5/6"), Err(PathError::Segments));
+        assert_eq!(check(""), Err(PathError::NotPath));
+        assert_eq!(check("d/s"), Err(PathError::NotPath));
+        assert_eq!(check("/d/s?access_token=x"), Err(PathError::NotPath));
+        assert_eq!(check("/_/diag"), Err(PathError::Reserved));
+        assert_eq!(check("/%5f/diag"), Err(PathError::Reserved));
+        assert_eq!(check(&"/d/s".repeat(2_000)), Err(PathError::Long));
+        assert_eq!(PathError::Form.kind().status(), 404);
+    }
+
+    #[test]
+    fn empty_segments_are_ignored() {
+        assert_eq!(check("//d///s//"), check("/d/s"));
+    }
+
+    #[test]
+    fn escapes_are_decoded_once_and_never_split_a_segment() {
+        for (path, means) in [
+            ("/d/s/a%2Fb", "a/b"),
+            ("/d/s/a%2fb", "a/b"),
+            ("/d/s/a%252Fb", "a%2Fb"),
+            ("/d/s/a+b%20c%2B", "a b c+"),
+            ("/d/s/%C3%A4", "ä"),
+            ("/d/s/%22A%22%22.b%22", "A\".b"),
+            ("/d/s/Mixed", "Mixed"),
+            ("/d/s/...", "..."),
+            ("/d/s/%2E%2E%2Fx", "../x"),
+        ] {
+            let expected = format!("\"d\".\"s\" query {means}: webhook");
+            assert_eq!(check(path), Ok(expected), "{path}");
+        }
+    }
+
+    #[test]
+    fn segments_that_are_no_names_are_refused() {
+        for (segment, error) in [
+            ("%", PathError::Escape(3)),
+            ("%4", PathError::Escape(3)),
+            ("%4g", PathError::Escape(3)),
+            ("%+4", PathError::Escape(3)),
+            ("%\u{e4}", PathError::Escape(3)),
+            ("%ff", PathError::NotUtf8(3)),
+            ("%C0%AF", PathError::NotUtf8(3)),
+            ("%E0%80%AF", PathError::NotUtf8(3)),
+            ("%ED%A0%80", PathError::NotUtf8(3)),
+            ("%00", PathError::Control(3)),
+            ("a%0Ab", PathError::Control(3)),
+            ("%C2%85", PathError::Control(3)),
+            (".", PathError::Step(3)),
+            ("..", PathError::Step(3)),
+            ("%2e%2E", PathError::Step(3)),
+            ("%22%22", PathError::Name(3)),
+            ("%22a", PathError::Name(3)),
+            ("a%22b%22", PathError::Name(3)),
+            ("%22a%22.%22b%22", PathError::Name(3)),
+            ("%22a%22b", PathError::Name(3)),
+        ] {
+            assert_eq!(check(&format!("/d/s/{segment}")), Err(error), "{segment}");
+        }
+        assert_eq!(check("/%22%22/s"), Err(PathError::Name(1)));
+        assert_eq!(check("/d/../s"), Err(PathError::Step(2)));
+    }
+}

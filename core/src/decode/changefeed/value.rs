@@ -193,3 +193,109 @@ fn append_quoted(out: &mut Vec<u8>, text: &[u8]) {
     }
     out.push(b'"');
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::String;
+
+    use super::super::json::Cursor;
+    use super::{Codec, Room};
+    use crate::decode::changefeed::TargetKind;
+    use crate::decode::changefeed::error::ValueFault;
+    use crate::fixture::column;
+    use crate::model::mutation::TableId;
+    use crate::model::row::{Cell, Layout};
+
+    /// What a value becomes in a column of this type; `None` is NULL.
+    fn of(target: TargetKind, cast: &str, json: &str) -> Result<Option<String>, ValueFault> {
+        let mut room = Room::default();
+        let value = Cursor::new(json.as_bytes()).value().unwrap();
+        let mut column = column("c", cast);
+        column.nullable = true;
+        Codec::of(target, &column).push(&mut room, value)?;
+        let layout = Layout { table: TableId(0), columns: alloc::vec![Some(0)] };
+        let row = room.cells.copy(layout.into()).unwrap();
+        Ok(match row.cells().next().unwrap() {
+            Cell::Text(text) => Some(String::from_utf8(text.to_vec()).unwrap()),
+            Cell::Null => None,
+            cell @ (Cell::Unchanged | Cell::Binary(_)) => panic!("{cell:?}"),
+        })
+    }
+
+    fn check(cast: &str, json: &str, text: &str) {
+        let read = of(TargetKind::Postgres, cast, json);
+        assert_eq!(read, Ok(Some(text.into())), "{json} as {cast}");
+    }
+
+    #[test]
+    fn numbers_keep_every_digit() {
+        for number in ["-9223372036854775808", "0.10", "1E+400", "-0", "3.14159265358979323846264"]
+        {
+            for cast in ["numeric", "int8", "float8", "text", "\"s\".\"domain\"", "jsonb"] {
+                check(cast, number, number);
+            }
+        }
+    }
+
+    #[test]
+    fn postgresql_writes_years_before_the_year_1_with_bc() {
+        for (json, text) in [
+            ("\"-0043-03-15T12:00:00\"", "0044-03-15T12:00:00 BC"),
+            ("\"-4713-11-24T00:00:00Z\"", "4714-11-24T00:00:00Z BC"),
+            ("\"0000-12-31T23:59:59\"", "0001-12-31T23:59:59 BC"),
+            ("\"0001-01-01T00:00:00\"", "0001-01-01T00:00:00"),
+            ("\"infinity\"", "infinity"),
+            ("\"-infinity\"", "-infinity"),
+        ] {
+            check("timestamp", json, text);
+            check("timestamptz", json, text);
+            check("timestamptz[]", &alloc::format!("[{json}]"), &alloc::format!("{{\"{text}\"}}"));
+            let raw = json.trim_matches('"');
+            check("text", json, raw);
+            let other = of(TargetKind::Cockroach, "timestamp", json);
+            assert_eq!(other, Ok(Some(raw.into())));
+        }
+    }
+
+    #[test]
+    fn arrays_are_written_as_sql_does() {
+        check("text[]", "[ ]", "{}");
+        check(
+            "text[]",
+            r#"["NULL", null, "a\"b", "\\", "{,}", ""]"#,
+            r#"{"NULL",NULL,"a\"b","\\","{,}",""}"#,
+        );
+        check("int8[]", "[1,-2, null]", "{1,-2,NULL}");
+        check("bool[]", "[true, false]", "{true,false}");
+        check("bytea[]", r#"["\\x00ff"]"#, r#"{"\\x00ff"}"#);
+        check(
+            "jsonb[]",
+            r#"[{"a": "b"}, "s", [1], null]"#,
+            r#"{"{\"a\": \"b\"}","\"s\"","[1]",NULL}"#,
+        );
+        check(
+            "\"public\".\"geometry\"[]",
+            r#"[{"type": "Point"}]"#,
+            r#"{"{\"type\": \"Point\"}"}"#,
+        );
+        check("text[]", "\"{already}\"", "{already}");
+        for (cast, json) in [("int8[]", "[[1]]"), ("text[]", "[{}]"), ("text[]", "{}")] {
+            let error = of(TargetKind::Postgres, cast, json).unwrap_err();
+            assert!(matches!(error, ValueFault::Kind(_)), "{error}");
+        }
+        assert_eq!(of(TargetKind::Postgres, "bytea[]", "[\"ff\"]"), Err(ValueFault::Bytes));
+    }
+
+    #[test]
+    fn documents_and_shapes_stay_json() {
+        for json in [r#"{"a": [1, "\u003c"]}"#, r#""text""#, "1.50", "[null]", "true"] {
+            check("json", json, json);
+            check("jsonb", json, json);
+        }
+        let point = r#"{"coordinates": [1.5, -2], "type": "Point"}"#;
+        check("\"geometry\"", point, point);
+        check("\"ext\".\"vector\"", "[1, 2.5]", "[1, 2.5]");
+        assert_eq!(of(TargetKind::Postgres, "jsonb", "null"), Ok(None));
+        assert!(of(TargetKind::Postgres, "uuid", point).is_err());
+    }
+}
