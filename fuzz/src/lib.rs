@@ -3,6 +3,7 @@
 //! A check takes any bytes, does with them what the product would do, and panics if a promise is
 //! broken. It returns how much came out; 0 means that the input was refused. `tests/replay.rs` runs every
 //! check over its corpus with the stable compiler.
+mod changefeed;
 #[cfg(feature = "whole")]
 mod conninfo;
 mod made;
@@ -33,12 +34,22 @@ pub struct Target {
 #[must_use]
 pub fn targets() -> Vec<Target> {
     let core = [
+        Target {
+            name: "changefeed",
+            check: changefeed::changefeed,
+            made: changefeed::changefeed_corpus,
+        },
         Target { name: "duration", check: text::duration, made: text::duration_corpus },
         Target { name: "name", check: text::name, made: text::name_corpus },
         Target { name: "pgoutput", check: pgoutput, made: made::pgoutput_corpus },
         Target { name: "position", check: text::position, made: text::position_corpus },
         Target { name: "size", check: text::size, made: text::size_corpus },
         Target { name: "values", check: values::values, made: values::values_corpus },
+        Target {
+            name: "webhook_path",
+            check: changefeed::webhook_path,
+            made: changefeed::webhook_path_corpus,
+        },
     ];
     #[cfg(feature = "whole")]
     let whole = [

@@ -100,7 +100,7 @@ fn rows_of_one_shape_share_a_layout() {
 }
 
 #[test]
-fn more_shapes_than_are_remembered_are_read_all_the_same() {
+fn w36_more_shapes_than_are_remembered_are_read_all_the_same() {
     let names: Vec<String> = (0..6).map(|number| format!("c{number}")).collect();
     let columns = names.iter().map(|name| column(name, "INT8"));
     let columns = std::iter::once(column("id", "INT8")).chain(columns).collect();
@@ -156,6 +156,19 @@ fn a_column_may_be_called_like_a_member() {
         "after": "a", "key": "k", "topic": "x"}"#;
     let shown = feed.webhook(&payload(&[row])).unwrap();
     assert_eq!(shown, ["=t after=\"a\" key=\"k\" topic=\"x\" @1.0000000000"]);
+}
+
+#[test]
+fn a_column_that_looks_like_a_row_is_none() {
+    let columns = [("id", "INT8"), ("after", "JSONB")].map(|(name, of)| column(name, of)).to_vec();
+    let mut feed = Feed::new(TargetKind::Postgres, vec![table("t", columns, 1)]);
+    let usual = r#"{"after": {"id": 1}, "topic": "t", "updated": "1.0"}"#;
+    let bare = r#"{"after": {"id": 2}, "__crdb__": {"topic": "t", "updated": "1.0"},
+        "__event__": "insert", "id": 3}"#;
+    let shown = feed.webhook(&payload(&[usual, bare, usual])).unwrap();
+    let expected = "=t after=\"{\\\"id\\\": 2}\" id=\"3\" @1.0000000000";
+    assert_eq!(shown[1], expected);
+    assert_eq!(shown[0], shown[2]);
 }
 
 #[test]
@@ -220,7 +233,7 @@ fn generated_columns_are_not_written() {
 }
 
 #[test]
-fn other_targets_do_not_tell_names_by_their_case() {
+fn w26_names_are_told_by_their_case_where_the_target_does_it() {
     let columns = vec![column("ID", "INT8"), column("V", "STRING")];
     let row = r#"{"after": {"id": 1, "v": "x"}, "topic": "d.public.t", "updated": "1.0"}"#;
     for target in [TargetKind::MySql, TargetKind::Oracle] {

@@ -111,6 +111,18 @@ fn nesting_is_limited_and_takes_no_stack() {
             assert_eq!(error.kind().status(), 413);
         }
     }
+    // The same depth, whether a row like it came before or not.
+    let row = |depth: usize| {
+        let value = format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        format!(r#"{{"after": {{"id": 1, "j": {value}}}, "topic": "deep", "updated": "1.0"}}"#)
+    };
+    let columns = vec![column("id", "INT8"), column("j", "JSONB")];
+    for mut rows in [vec![row(1023)], vec![row(0), row(1023)], vec![row(1023), row(1023)]] {
+        let mut feed = Feed::new(TargetKind::Postgres, vec![table("deep", columns.clone(), 1)]);
+        assert_eq!(feed.webhook(&payload(&rows)).map(|shown| shown.len()), Ok(rows.len()));
+        rows.push(row(1024));
+        assert_eq!(feed.webhook(&payload(&rows)).unwrap_err().kind(), ErrorKind::TooLarge);
+    }
     let open = format!("{{\"payload\":{}", "[".repeat(10_000));
     assert_eq!(check(&open).kind().status(), 413);
 }
@@ -161,7 +173,7 @@ fn member(member: &'static str, wanted: &'static str) -> RowFault {
 }
 
 #[test]
-fn the_sender_is_told_what_to_change() {
+fn w31_the_sender_is_told_what_to_change_and_nothing_else() {
     let row = |row: &str| check(&payload(&[row])).public();
     assert_eq!(
         row(r#"{"after": null, "topic": "t"}"#),

@@ -49,8 +49,8 @@ pub(super) struct Element<'a> {
     pub(super) text: &'a [u8],
     /// Its members.
     fields: Result<Fields<'a>, RowFault>,
-    /// Whether cells were made of `after`, by the guess.
-    pub(super) guessed: bool,
+    /// The object of which cells were made, by the guess.
+    pub(super) guessed: Option<&'a [u8]>,
 }
 
 /// How `after` is read at once, on the assumption that the row belongs to the same table as the last
@@ -70,13 +70,13 @@ impl<'a> Element<'a> {
     ) -> Result<Self, JsonFault> {
         cursor.blanks();
         let before = *cursor;
-        let mut guessed = false;
+        let mut guessed = None;
         let fields = if cursor.eat(b'{') {
             let mut members = Members::after_brace(*cursor);
             let mut fields = Fields::default();
             if let Some(guess) = guess {
                 fields.after = after_by_guess(&mut members, guess);
-                guessed = fields.after.is_some();
+                guessed = fields.after.map(|after| after.text);
             }
             let fields = fields.read(&mut members);
             // Also where it broke: the error tells the place.

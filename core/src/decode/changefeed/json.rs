@@ -71,11 +71,13 @@ impl<'a> Raw<'a> {
 struct Nest {
     objects: [u64; DEPTH_WORDS],
     depth: usize,
+    depth_max: usize,
 }
 
 impl Nest {
     fn open(&mut self, object: bool) -> Result<(), JsonFault> {
-        let word = self.objects.get_mut(self.depth >> 6).ok_or(JsonFault::Deep)?;
+        let word = self.objects.get_mut(self.depth >> 6);
+        let word = word.filter(|_| self.depth < self.depth_max).ok_or(JsonFault::Deep)?;
         let bit = 1_u64 << (self.depth & 63);
         *word = if object { *word | bit } else { *word & !bit };
         self.depth = self.depth.saturating_add(1);
@@ -156,6 +158,12 @@ impl<'a> Cursor<'a> {
     /// Reads one value, and the blanks before it.
     #[inline]
     pub(super) fn value(&mut self) -> Result<Raw<'a>, JsonFault> {
+        self.value_below(0)
+    }
+
+    /// Reads one value that is so many levels deep already.
+    #[inline]
+    pub(super) fn value_below(&mut self, levels: usize) -> Result<Raw<'a>, JsonFault> {
         self.blanks();
         let before = self.rest;
         let mut escaped = false;
@@ -165,11 +173,11 @@ impl<'a> Cursor<'a> {
                 Kind::String
             }
             Some(b'{') => {
-                self.nested()?;
+                self.nested(levels)?;
                 Kind::Object
             }
             Some(b'[') => {
-                self.nested()?;
+                self.nested(levels)?;
                 Kind::Array
             }
             Some(_) | None => self.literal()?,
@@ -270,8 +278,9 @@ impl<'a> Cursor<'a> {
     }
 
     /// Goes over an array or an object.
-    fn nested(&mut self) -> Result<(), JsonFault> {
-        let mut nest = Nest { objects: [0; DEPTH_WORDS], depth: 0 };
+    fn nested(&mut self, levels: usize) -> Result<(), JsonFault> {
+        let depth_max = DEPTH_MAX.saturating_sub(levels);
+        let mut nest = Nest { objects: [0; DEPTH_WORDS], depth: 0, depth_max };
         loop {
             self.blanks();
             let opened = self.begin(&mut nest)?;

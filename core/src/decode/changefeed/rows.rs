@@ -1,5 +1,6 @@
 //! The rows of one body, one after the other.
 use alloc::vec::Vec;
+use core::ptr;
 
 use super::Changefeed;
 use super::body::{Lines, Payload};
@@ -108,10 +109,12 @@ impl Changefeed {
         };
         let table = self.catalog.table(id);
         let plan = self.plans.entry(id).or_insert_with(|| Plan::new(self.target, id, table));
-        let guessed = guessed && self.last == Some(id);
+        let guessed = guessed.filter(|_| self.last == Some(id));
         self.last = Some(id);
         let change = match envelope.fate {
-            Fate::Is(_) if guessed => plan.take(&self.room).map(Change::Upsert),
+            Fate::Is(object) if guessed.is_some_and(|text| ptr::eq(text, object.text)) => {
+                plan.take(&self.room).map(Change::Upsert)
+            }
             Fate::Is(object) => plan.row(table, object, &mut self.room).map(Change::Upsert),
             Fate::Gone => match key_of_gone(plan, table, by_query, &envelope) {
                 Ok(None) => return Ok(None),

@@ -215,7 +215,8 @@ impl Shape {
                     Ok(_) | Err(_) => return Ok(false),
                 }
             }
-            let Ok(value) = members.cursor().value() else { return Ok(false) };
+            // As deep as it is for whoever reads the object as a whole.
+            let Ok(value) = members.cursor().value_below(1) else { return Ok(false) };
             if let Some((column, codec)) = member.column {
                 let wrong = |fault| Misfit::Value(column, fault);
                 if member.key && value.kind == Kind::Null {
