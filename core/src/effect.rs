@@ -106,6 +106,12 @@ impl Effects {
         self.list.push(effect);
     }
 
+    /// All effects.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Effect] {
+        &self.list
+    }
+
     /// Takes all effects out, keeping the buffer.
     pub fn drain(&mut self) -> Drain<'_, Effect> {
         self.list.drain(..)

@@ -31,6 +31,7 @@ mod footprint;
 mod machine;
 pub mod model;
 pub mod plan;
+pub mod record;
 mod status;
 mod stop;
 

@@ -163,10 +163,39 @@ impl Catalog {
         Self { tables, by_name }
     }
 
+    /// Puts a catalog together from the tables of one, in their order. Returns `None` if they are not that: a
+    /// name comes twice, or a column or a table that is named is not there.
+    pub(crate) fn from_tables(tables: Vec<Table>) -> Option<Self> {
+        let has = |table: &Table, columns: &[u16]| {
+            columns.iter().all(|column| usize::from(*column) < table.columns.len())
+        };
+        for table in &tables {
+            let mut uniques = table.uniques.iter().filter_map(|unique| unique.columns.as_deref());
+            let whole = has(table, &table.key)
+                && uniques.all(|columns| has(table, columns))
+                && table.foreign_keys.iter().all(|fk| {
+                    let parent = usize::try_from(fk.parent.0).ok().and_then(|id| tables.get(id));
+                    parent.is_some_and(|parent| has(parent, &fk.parent_columns))
+                        && has(table, &fk.columns)
+                });
+            if !whole || u16::try_from(table.columns.len()).is_err() {
+                return None;
+            }
+        }
+        let by_name: BTreeMap<TableName, TableId> =
+            (0_u32..).zip(&tables).map(|(id, table)| (table.name.clone(), TableId(id))).collect();
+        (by_name.len() == tables.len()).then_some(Self { tables, by_name })
+    }
+
     /// Looks a table up by name.
     #[must_use]
     pub fn find(&self, name: &TableName) -> Option<TableId> {
         self.by_name.get(name).copied()
+    }
+
+    /// The table with this number, if it has one.
+    pub(crate) fn get(&self, id: TableId) -> Option<&Table> {
+        usize::try_from(id.0).ok().and_then(|index| self.tables.get(index))
     }
 
     /// The table with this number.
@@ -176,8 +205,7 @@ impl Catalog {
     /// The number is of another catalog.
     #[must_use]
     pub fn table(&self, id: TableId) -> &Table {
-        let table = usize::try_from(id.0).ok().and_then(|index| self.tables.get(index));
-        let Some(table) = table else { panic!("table {} is of another catalog", id.0) };
+        let Some(table) = self.get(id) else { panic!("table {} is of another catalog", id.0) };
         table
     }
 

@@ -224,7 +224,8 @@ impl TrimSpaces for [u8] {
     }
 }
 
-fn parse_int(value: &[u8]) -> Option<i64> {
+/// A whole number of 64 bits, as a key reads it.
+pub(crate) fn parse_int(value: &[u8]) -> Option<i64> {
     core::str::from_utf8(value).ok()?.parse().ok()
 }
 
