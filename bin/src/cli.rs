@@ -18,7 +18,7 @@ pub(crate) use self::bytes::parse_bytes;
 pub(crate) use self::duration::GoDuration;
 pub(crate) use self::flags::{
     Additions, Applying, Compression, Connections, Hidden, LogFormat, Observing, PgLogicalFlags,
-    Pools, ProcessFlags, Reject, Truncate,
+    Pools, ProcessFlags, Recording, Reject, Truncate,
 };
 
 /// Commands that the documents have and this version has not.

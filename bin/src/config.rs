@@ -15,7 +15,7 @@ use replicator_io::replicate::{PIECE_BYTES_MAX, PgLogicalSettings};
 pub(crate) use self::check::UsageError;
 use self::check::{count, given, not_empty, not_negative, size, time};
 pub(crate) use self::observing::{
-    Compression, ListenAddress, LogFormat, LogSettings, ObservingConfig, Snapshots,
+    Compression, ListenAddress, LogFormat, LogSettings, ObservingConfig, Snapshots, recording,
 };
 pub(crate) use self::shown::shown;
 use crate::cli::{

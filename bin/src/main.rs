@@ -18,6 +18,7 @@ use replicator_core::model::time::WallTime;
 use replicator_io::clock::Clock;
 use replicator_io::metrics::{Limits, Metrics};
 use replicator_io::net::TcpDial;
+use replicator_io::recorder::{Recorder, RecorderSettings};
 use replicator_io::replicate::{self, PgLogicalSettings};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
@@ -70,6 +71,7 @@ fn print(out: &mut impl io::Write, text: &str) {
 struct Job {
     process: ProcessConfig,
     observing: ObservingConfig,
+    recording: Option<RecorderSettings>,
     settings: PgLogicalSettings,
     warnings: Vec<String>,
 }
@@ -80,6 +82,7 @@ impl Job {
         Ok(Self {
             process: ProcessConfig::new(process)?,
             observing: ObservingConfig::new(&flags.observing)?,
+            recording: config::recording(&flags.recording)?,
             settings,
             warnings,
         })
@@ -113,18 +116,20 @@ impl Job {
     }
 
     async fn replicate(self, log: &Log) -> anyhow::Result<()> {
-        let Self { process, observing, settings, warnings } = self;
+        let Self { process, observing, recording, settings, warnings } = self;
         let mut signals = Signals::listen().context("could not listen for signals")?;
         info!(version = env!("CARGO_PKG_VERSION"), "Replicator starting");
         for warning in warnings {
             warn!("{warning}");
         }
+        let recorder = recording.map(Recorder::create).transpose()?;
         let metrics = Arc::new(metrics(&settings, log)?);
         let clock = Clock::start();
         let shown = Shown { command: "pglogical", config: config::shown(&settings), clock };
         let mut lookouts = Lookouts::start(&observing, &metrics, shown).await?;
         let (stop, stopped) = watch::channel(false);
-        let replication = replicate::pglogical(TcpDial, settings, stopped, metrics);
+        let replication =
+            replicate::pglogical(TcpDial, settings, stopped, metrics, recorder.clone());
         let work = async {
             tokio::select! {
                 ended = replication => ended.map_err(anyhow::Error::from),
@@ -135,6 +140,9 @@ impl Job {
         let asked = async || signals.stop_requested().await;
         let ended = signal::until_stopped(work, asked, &stop, process.grace_period).await;
         let lookouts_ended = lookouts.stop().await;
+        if let Some(recorder) = recorder {
+            recorder.finish();
+        }
         if ended.is_ok() {
             info!("Server shutdown complete");
         }

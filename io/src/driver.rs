@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use replicator_core::model::mutation::ApplyRequest;
+use replicator_core::model::time::MonoTime;
 use replicator_core::{Demand, Effect, Effects, Event, Failure, Machine, Status, Stop};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -12,6 +13,7 @@ use tracing::trace;
 
 use crate::clock::Clock;
 use crate::port::{Fence, Source, StagedPage, Staging, Target};
+use crate::recorder::Recorder;
 
 /// Why a run ended. The supervisor starts the next one; there is no other way to recover.
 #[derive(Debug, Error)]
@@ -56,6 +58,8 @@ pub struct Run<S, G, T> {
     pub stop: watch::Receiver<bool>,
     /// Looks on.
     pub observer: Arc<dyn Observer>,
+    /// Records it all, if somebody asked for that.
+    pub recorder: Option<Recorder>,
 }
 
 /// Runs until something breaks, or until the run was asked to stop and has finished its work. Returns
@@ -68,7 +72,7 @@ pub async fn run<S: Source, G: Staging, T: Target>(
     mut machine: Machine,
     run: Run<S, G, T>,
 ) -> Result<S, RunError<S::Error>> {
-    let Run { mut source, staging, target, fence, clock, mut stop, observer } = run;
+    let Run { mut source, staging, target, fence, clock, mut stop, observer, recorder } = run;
     let mut effects = Effects::default();
     let mut running = JoinSet::new();
     // What the source said and the machine had no room for yet: at most one read of the source.
@@ -102,7 +106,7 @@ pub async fn run<S: Source, G: Staging, T: Target>(
         };
         let now = clock.now();
         trace!(?now, %event, "step");
-        machine.step(now, event, &mut effects)?;
+        step(&mut machine, now, event, &mut effects, recorder.as_ref())?;
         for effect in effects.drain() {
             trace!(%effect, "effect");
             match effect {
@@ -122,6 +126,21 @@ pub async fn run<S: Source, G: Staging, T: Target>(
             observer.status(&machine.status());
         }
     }
+}
+
+/// Steps the machine, with witnesses if there are any.
+fn step(
+    machine: &mut Machine,
+    now: MonoTime,
+    event: Event,
+    effects: &mut Effects,
+    recorder: Option<&Recorder>,
+) -> Result<(), Stop> {
+    let Some(recorder) = recorder else { return machine.step(now, event, effects) };
+    recorder.told(now, &event);
+    let answered = machine.step(now, event, effects);
+    recorder.answered(answered.as_ref().map(|()| effects.as_slice()), machine);
+    answered
 }
 
 /// Nothing is held, nothing is on its way, and the checkpoint says so.

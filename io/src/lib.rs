@@ -6,6 +6,7 @@ pub mod net;
 pub mod pg;
 pub mod port;
 pub mod preflight;
+pub mod recorder;
 pub mod replicate;
 pub mod source;
 pub mod staging;

@@ -51,6 +51,8 @@ pub(crate) struct PgLogicalFlags {
     #[command(flatten)]
     pub(crate) additions: Additions,
     #[command(flatten)]
+    pub(crate) recording: Recording,
+    #[command(flatten)]
     pub(crate) inert: InertFlags,
 }
 
@@ -250,6 +252,24 @@ pub(crate) struct Additions {
     /// a hundred of them; 100 is never.
     #[arg(long, value_name = "INT", default_value = "10", allow_negative_numbers = true)]
     pub(crate) dlq_max_percent: i64,
+}
+
+/// For those who look for a fault in the program itself; help does not show them.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Recording", rename_all = "camelCase")]
+pub(crate) struct Recording {
+    /// Record to this new file all that the state machine is told and answers, for sim replay. Values of
+    /// rows are hashed.
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub(crate) record_trace: Option<PathBuf>,
+    /// With --recordTrace: write values of rows as they are.
+    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(action = ArgAction::Set, value_parser = parse_bool)]
+    #[arg(default_value = "false", default_missing_value = "true")]
+    pub(crate) record_trace_values: bool,
+    /// With --recordTrace: the recording ends before the file is larger than this.
+    #[arg(long, hide = true, value_name = "SIZE", default_value = "1GiB")]
+    pub(crate) record_trace_max: String,
 }
 
 /// What to do when the source truncates a table.

@@ -77,6 +77,12 @@ fn every_documented_flag_has_its_documented_default() {
     let command = root.find_subcommand("pglogical").unwrap();
     let mut words = DOCUMENTED.split_whitespace();
     let mut names = vec!["help", "memoryLimit", "truncate", "onReject", "dlqMaxPercent"];
+    let hidden = ["recordTrace", "recordTraceValues", "recordTraceMax"];
+    for name in hidden {
+        let flag = command.get_arguments().find(|arg| arg.get_long() == Some(name)).unwrap();
+        assert!(flag.is_hide_set() && flag.get_help().is_some(), "--{name}");
+    }
+    names.extend(hidden);
     while let (Some(name), Some(default)) = (words.next(), words.next()) {
         let flag = command.get_arguments().find(|arg| arg.get_long() == Some(name));
         let flag = flag.unwrap_or_else(|| panic!("--{name} is missing"));

@@ -3,9 +3,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use replicator_io::recorder::RecorderSettings;
+
 use super::check::{UsageError, given, not_negative};
 pub(crate) use crate::cli::{Compression, LogFormat};
-use crate::cli::{Observing, ProcessFlags, parse_bytes};
+use crate::cli::{Observing, ProcessFlags, Recording, parse_bytes};
 
 /// Snapshots more often than this would be mostly file names.
 const PERIOD_MIN: Duration = Duration::from_secs(15);
@@ -103,6 +105,18 @@ impl ObservingConfig {
         }
         Ok(Self { metrics, snapshots })
     }
+}
+
+/// Checks the flags of a recording; `None` is none.
+pub(crate) fn recording(flags: &Recording) -> Result<Option<RecorderSettings>, UsageError> {
+    let bytes_max = parse_bytes(&flags.record_trace_max)
+        .map_err(|error| UsageError::new("recordTraceMax", format!("is {error}")))?;
+    let file = flags.record_trace.as_ref().filter(|file| !file.as_os_str().is_empty());
+    let plain_values = flags.record_trace_values;
+    if plain_values && file.is_none() {
+        return Err(UsageError::new("recordTraceValues", "needs --recordTrace FILE"));
+    }
+    Ok(file.map(|file| RecorderSettings { file: file.clone(), plain_values, bytes_max }))
 }
 
 fn snapshots(flags: &Observing) -> Result<Option<Snapshots>, UsageError> {

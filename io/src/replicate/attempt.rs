@@ -25,6 +25,7 @@ use crate::net::Dial;
 use crate::pg::connect::{AbortOnDrop, SessionOptions, connect_sql};
 use crate::port::{Source as _, Staging as _};
 use crate::preflight::{self, Facts};
+use crate::recorder::Recorder;
 use crate::source::pg::stream::{PgSource, PgSourceOptions};
 use crate::supervisor::Ended;
 use crate::target::pgwire::{PgTarget, PgTargetOptions};
@@ -40,6 +41,7 @@ pub(super) struct Attempt<D> {
     pub(super) clock: Clock,
     pub(super) stop: watch::Receiver<bool>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) recorder: Option<Recorder>,
     pub(super) first: bool,
 }
 
@@ -87,7 +89,11 @@ impl<D: Dial> Attempt<D> {
         }
         let batch_growth_max = growth(ground.dialect.product);
         let config = Config { batch_growth_max, ..self.settings.core };
-        let machine = Machine::resume(config, Arc::clone(&catalog), durable, self.clock.now());
+        let now = self.clock.now();
+        if let Some(recorder) = &self.recorder {
+            recorder.resumed(&config, &catalog, &durable, now);
+        }
+        let machine = Machine::resume(config, Arc::clone(&catalog), durable, now);
         let target = PgTarget::new(ground.target.clone(), self.target_options(&ground, &catalog)?);
         let observer = Arc::new(Onlooker {
             metrics: Arc::clone(&self.metrics),
@@ -103,6 +109,7 @@ impl<D: Dial> Attempt<D> {
             clock: self.clock,
             stop: self.stop.clone(),
             observer,
+            recorder: self.recorder.clone(),
         };
         self.metrics.run_began();
         // In a task, so that the batches it starts can run on the same thread: a small one is applied

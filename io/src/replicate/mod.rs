@@ -17,9 +17,10 @@ pub use self::settings::{PIECE_BYTES_MAX, PgLogicalSettings};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::net::Dial;
+use crate::recorder::Recorder;
 use crate::supervisor::{Backoff, GaveUp, supervise};
 
-/// Replicates a PostgreSQL source until told to stop.
+/// Replicates a PostgreSQL source until told to stop. `recorder` is told of everything that happens.
 ///
 /// # Errors
 ///
@@ -29,6 +30,7 @@ pub async fn pglogical<D: Dial>(
     settings: PgLogicalSettings,
     stop: watch::Receiver<bool>,
     metrics: Arc<Metrics>,
+    recorder: Option<Recorder>,
 ) -> Result<(), GaveUp> {
     let clock = Clock::start();
     let settings = Arc::new(settings);
@@ -40,6 +42,7 @@ pub async fn pglogical<D: Dial>(
             clock,
             stop: stop.clone(),
             metrics: Arc::clone(&metrics),
+            recorder: recorder.clone(),
             first: std::mem::take(&mut first),
         };
         Box::pin(attempt.run())

@@ -74,7 +74,7 @@ impl Replicator {
             let metrics = Arc::new(Metrics::new("pglogical", &label, limits, wall));
             say(self.name, "starts");
             let dial = self.dial.clone();
-            match pglogical(dial, self.settings.clone(), stopped, metrics).await {
+            match pglogical(dial, self.settings.clone(), stopped, metrics, None).await {
                 Ok(()) => say(self.name, "stops in good order"),
                 Err(gave_up) => {
                     say(self.name, format_args!("gives up: {gave_up}"));
