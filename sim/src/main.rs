@@ -1,7 +1,7 @@
 //! The simulator's command line: one seed, a sweep over many, or a check that it still bites.
 //!
-//! Exit codes: 10 a promise was broken, 11 nothing moved any more, 12 one seed led to two different
-//! stories, 2 wrong arguments, 1 everything else.
+//! Exit codes: 10 a promise was broken, 11 nothing moved any more, 12 one seed or recording led to two
+//! different stories, 2 wrong arguments, 1 everything else.
 use std::error::Error;
 use std::fs;
 use std::io::{self, Write as _};
@@ -21,6 +21,7 @@ use sim::exhaustive::{Bounds, Found, worlds};
 use sim::fault::{FaultKind, Kind};
 use sim::mutants;
 use sim::play::{Outcome, Script};
+use sim::replay::{self, replay};
 use sim::sweep::sweep;
 
 const BROKEN: u8 = 10;
@@ -100,6 +101,12 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         crashes: usize,
     },
+    /// Play what replicator recorded with --recordTrace, and compare what the machine answers.
+    Replay {
+        /// The recordings.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
     /// Plant faults and expect the model test to notice.
     Mutants {
         /// Which; without it all.
@@ -166,6 +173,7 @@ fn main() -> ExitCode {
             search(Bounds { transactions, crashes, late })
         }
         Some(Command::Mutants { names }) => plant(&names),
+        Some(Command::Replay { files }) => play_recordings(&files),
         None => play_seed(&seed),
     };
     match outcome {
@@ -263,6 +271,25 @@ fn play(script: &Script, with_lines: bool) -> io::Result<(Vec<String>, u8)> {
     writeln!(out, "{}# {kind} seed {seed}, {steps} actions: {text}", first.coverage)?;
     writeln!(out, "# {}", script.command())?;
     Ok((first.trace, code))
+}
+
+/// Plays recordings up to the first that does not replay.
+fn play_recordings(files: &[PathBuf]) -> io::Result<u8> {
+    let mut out = io::stdout();
+    for file in files {
+        let failed = |error: &dyn Error| io::Error::other(format!("{}: {error}", file.display()));
+        let opened = fs::File::open(file).map_err(|error| failed(&error))?;
+        let report = replay(opened).map_err(|error| failed(&error))?;
+        writeln!(out, "# {}\n{report}", file.display())?;
+        match report.outcome {
+            replay::Outcome::Identical => (),
+            replay::Outcome::Differs(_) | replay::Outcome::Panicked { answered: true, .. } => {
+                return Ok(NOT_DETERMINISTIC);
+            }
+            replay::Outcome::Panicked { answered: false, .. } => return Ok(BROKEN),
+        }
+    }
+    Ok(0)
 }
 
 fn run_sweeps(

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::fault::Setup;
 use crate::schema::schema;
 use crate::store::Fence;
+use crate::tape::Tape;
 
 /// What a machine answered to one event.
 type Answer = Result<Vec<Effect>, Stop>;
@@ -22,6 +23,7 @@ pub struct Run {
     machine: Machine,
     // Everything that happened, if it is to be played again.
     steps: Option<Vec<(MonoTime, Event, Answer)>>,
+    tape: Option<Tape>,
 }
 
 impl Run {
@@ -31,7 +33,18 @@ impl Run {
         let config = setup.config;
         let machine = resume(config, &durable, now);
         let steps = setup.replays.then(Vec::new);
-        Self { fence, durable, config, began: now, machine, steps }
+        Self { fence, durable, config, began: now, machine, steps, tape: None }
+    }
+
+    /// Records what follows. Nothing must have happened yet.
+    pub fn record(&mut self, mut tape: Tape) {
+        tape.resumed(&self.config, &self.durable, self.began);
+        self.tape = Some(tape);
+    }
+
+    /// Ends the recording, if there is one.
+    pub fn take_tape(&mut self) -> Option<Tape> {
+        self.tape.take()
     }
 
     /// Tells the machine something.
@@ -40,9 +53,17 @@ impl Run {
     ///
     /// The run is over.
     pub fn step(&mut self, now: MonoTime, event: Event) -> Answer {
-        let Some(steps) = &mut self.steps else { return step(&mut self.machine, now, event) };
-        let answer = step(&mut self.machine, now, event.clone());
-        steps.push((now, event, answer.clone()));
+        let kept = self.steps.is_some().then(|| event.clone());
+        if let Some(tape) = &mut self.tape {
+            tape.told(now, &event);
+        }
+        let answer = step(&mut self.machine, now, event);
+        if let Some(tape) = &mut self.tape {
+            tape.answered(answer.as_deref(), &self.machine);
+        }
+        if let (Some(steps), Some(event)) = (&mut self.steps, kept) {
+            steps.push((now, event, answer.clone()));
+        }
         answer
     }
 

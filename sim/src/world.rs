@@ -3,11 +3,13 @@
 //! The caller picks the next [`Action`], so that a property test, a fuzzer or a seeded loop can all
 //! drive it. Every promise is checked after every action.
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use replicator_core::model::mutation::{ApplyOrder, ApplyRequest, Change, Mutation};
 use replicator_core::model::position::{Lsn, Position, TxSeq};
 use replicator_core::model::time::{Hlc, MonoTime};
+use replicator_core::record::Values;
 use replicator_core::{Demand, Effect, Event, OnReject};
 
 use crate::action::Action;
@@ -21,6 +23,7 @@ use crate::run::Run;
 use crate::schema::schema;
 use crate::source::{self, Message, PARTITIONS, Source};
 use crate::store::{Fence, Store};
+use crate::tape::Tape;
 use crate::target::Target;
 use crate::workload::{self, Draft};
 
@@ -117,6 +120,16 @@ impl World {
     /// Takes the lines out.
     pub fn take_trace(&mut self) -> Vec<String> {
         self.trace.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Records all runs. Nothing must have happened yet.
+    pub fn record(&mut self, values: Values) {
+        self.run.record(Tape::new(values));
+    }
+
+    /// Takes the recording out.
+    pub fn take_recording(&mut self) -> Option<Arc<[u8]>> {
+        self.run.take_tape().map(Tape::finish)
     }
 
     /// What was reached so far.

@@ -67,7 +67,11 @@ impl World {
         let (fence, durable) = self.target.store.begin();
         self.newest_fence = fence;
         self.say(|| format!("= resume from {durable:?}"));
+        let tape = self.run.take_tape();
         self.run = Run::begin(&self.setup, fence, durable, self.now);
+        if let Some(tape) = tape {
+            self.run.record(tape);
+        }
         self.source.reconnect(&self.history, self.setup.pieces);
     }
 
