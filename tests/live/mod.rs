@@ -10,6 +10,7 @@ mod fixtures;
 mod large;
 mod preflight;
 mod pretend;
+mod recording;
 mod semantics;
 mod torture;
 mod upgrade;

@@ -21,6 +21,7 @@ pub mod postgres;
 pub mod product;
 pub mod proxy;
 pub mod random;
+pub mod recording;
 mod wait;
 pub mod workload;
 

@@ -15,6 +15,7 @@ use replicator_tests::compare;
 use replicator_tests::pair::{PUBLICATION, Pair, SLOT};
 use replicator_tests::postgres;
 use replicator_tests::product::Replicator;
+use replicator_tests::recording::replay;
 use replicator_tests::workload::{self, Load, Plan, Written};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -34,6 +35,8 @@ const LOOK: Duration = Duration::from_millis(500);
 const STALL_MAX: Duration = Duration::from_secs(60);
 /// The longest that a query about progress may take.
 const QUERY_MAX: Duration = Duration::from_secs(15);
+/// The most that one recording takes; the demo reads it whole.
+const RECORDING_MAX: &str = "256MiB";
 /// The longest that an orderly stop may take; the product's own grace period is 30 s.
 const STOP_MAX: Duration = Duration::from_secs(60);
 
@@ -87,7 +90,8 @@ async fn demo(screen: &mut Screen) -> Result<()> {
         "killed with SIGKILL: {}; memory of replicator: at most {} MiB",
         stage.kills,
         stage.memory_kib / 1024
-    ))
+    ))?;
+    stage.replay(screen)
 }
 
 /// Two servers, and replicator between them.
@@ -95,6 +99,7 @@ struct Stage {
     // Ended first: fields are dropped in this order.
     replicator: Option<Replicator>,
     pair: Pair,
+    starts: u32,
     kills: u32,
     memory_kib: u64,
     /// The last beat seen in the target, and when it was first seen.
@@ -116,13 +121,15 @@ impl Stage {
         screen.say(&format!(
             "publication {PUBLICATION}, slot {SLOT}; the first {rows} rows are copied"
         ))?;
-        if log_path().exists() {
-            std::fs::remove_file(log_path())?;
+        // Nothing is left of an earlier demo.
+        if folder().exists() {
+            std::fs::remove_dir_all(folder())?;
         }
         let now = Instant::now();
         Ok(Self {
             replicator: None,
             pair,
+            starts: 0,
             kills: 0,
             memory_kib: 0,
             seen: (0, now),
@@ -133,7 +140,11 @@ impl Stage {
 
     /// The documented command; `first` makes it create the staging schema.
     fn start_replicator(&mut self, screen: &mut Screen, first: bool) -> Result<()> {
-        let arguments = self.pair.arguments(first);
+        let mut arguments = self.pair.arguments(first);
+        self.starts += 1;
+        let recording = recording_path(self.starts).display().to_string();
+        arguments.extend(["--recordTrace".to_owned(), recording]);
+        arguments.extend(["--recordTraceMax", RECORDING_MAX].map(str::to_owned));
         if first {
             let mut shown = arguments.clone();
             (shown[2], shown[4]) = ("$SOURCE".to_owned(), "$TARGET".to_owned());
@@ -227,9 +238,33 @@ impl Stage {
         ensure!(status.success(), "asked to stop, replicator ended with {status}");
         screen.say("everything has arrived and replicator has stopped; comparing both sides")
     }
+
+    /// Tells machines again what replicator's machines were told, and compares what they answer.
+    fn replay(&self, screen: &mut Screen) -> Result<()> {
+        let (mut runs, mut steps) = (0, 0);
+        for start in 1..=self.starts {
+            let played = replay(&recording_path(start))?;
+            ensure!(0 < played.steps, "recording {start} is empty");
+            runs += played.runs;
+            steps += played.steps;
+        }
+        let (runs, steps) = (grouped(runs), grouped(steps));
+        screen.say(&format!(
+            "recorded with hashed values: {runs} runs, {steps} steps; all replay identically"
+        ))
+    }
+}
+
+/// Where replicator records itself when it is started for this time, counted from 1.
+fn recording_path(start: u32) -> PathBuf {
+    folder().join(format!("recording-{start}"))
 }
 
 /// Where replicator's output goes.
 fn log_path() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/demo/replicator.log")
+    folder().join("replicator.log")
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/demo")
 }
