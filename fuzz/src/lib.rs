@@ -8,6 +8,7 @@ mod changefeed;
 mod conninfo;
 mod made;
 mod pgoutput;
+mod record;
 #[cfg(feature = "whole")]
 mod server;
 mod text;
@@ -43,6 +44,7 @@ pub fn targets() -> Vec<Target> {
         Target { name: "name", check: text::name, made: text::name_corpus },
         Target { name: "pgoutput", check: pgoutput, made: made::pgoutput_corpus },
         Target { name: "position", check: text::position, made: text::position_corpus },
+        Target { name: "record", check: record::record, made: record::record_corpus },
         Target { name: "size", check: text::size, made: text::size_corpus },
         Target { name: "values", check: values::values, made: values::values_corpus },
         Target {

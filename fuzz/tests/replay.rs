@@ -91,6 +91,8 @@ fn hand_made_inputs_reach_what_they_are_named_after() {
         ("name", "quoted", 3),
         ("position", "usual", 1),
         ("position", "sortable-hlc", 1),
+        // The beginning, a machine, six events with answers, the end.
+        ("record", "usual", 15),
         ("size", "binary", 1),
         // Login, two questions, the start, and frames.
         ("server", "stream", 6),

@@ -111,6 +111,9 @@ impl ObservingConfig {
 pub(crate) fn recording(flags: &Recording) -> Result<Option<RecorderSettings>, UsageError> {
     let bytes_max = parse_bytes(&flags.record_trace_max)
         .map_err(|error| UsageError::new("recordTraceMax", format!("is {error}")))?;
+    if bytes_max == 0 {
+        return Err(UsageError::new("recordTraceMax", "must be more than 0"));
+    }
     let file = flags.record_trace.as_ref().filter(|file| !file.as_os_str().is_empty());
     let plain_values = flags.record_trace_values;
     if plain_values && file.is_none() {

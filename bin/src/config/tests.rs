@@ -9,7 +9,8 @@ use replicator_io::pg::pool::PoolLimits;
 use replicator_io::replicate::PgLogicalSettings;
 
 use super::{
-    Compression, ListenAddress, ObservingConfig, ProcessConfig, UsageError, pglogical, shown,
+    Compression, ListenAddress, ObservingConfig, ProcessConfig, UsageError, pglogical, recording,
+    shown,
 };
 use crate::cli::{Cli, Command, PgLogicalFlags, parse};
 
@@ -261,6 +262,27 @@ fn snapshots_need_a_listener_a_period_and_a_retention() {
         ("--metricsSnapshotRetentionSize x", "--metricsSnapshotRetentionSize is not a size"),
     ] {
         let error = observing(line).unwrap_err().to_string();
+        assert!(error.starts_with(text), "{line}: {error}");
+    }
+}
+
+#[test]
+fn a_recording_needs_a_file_and_hashes_values() {
+    let recording = |line: &str| recording(&flags(line).recording);
+    assert_eq!(recording("").unwrap(), None);
+    assert_eq!(recording("--recordTrace=").unwrap(), None);
+    let settings = recording("--recordTrace out").unwrap().unwrap();
+    assert_eq!(settings.file, std::path::Path::new("out"));
+    assert_eq!((settings.plain_values, settings.bytes_max), (false, 1 << 30));
+    let line = "--recordTrace out --recordTraceValues --recordTraceMax 5MB";
+    let settings = recording(line).unwrap().unwrap();
+    assert_eq!((settings.plain_values, settings.bytes_max), (true, 5_000_000));
+    for (line, text) in [
+        ("--recordTraceValues", "--recordTraceValues needs --recordTrace FILE"),
+        ("--recordTrace out --recordTraceMax x", "--recordTraceMax is not a size"),
+        ("--recordTrace out --recordTraceMax 0", "--recordTraceMax must be more than 0"),
+    ] {
+        let error = recording(line).unwrap_err().to_string();
         assert!(error.starts_with(text), "{line}: {error}");
     }
 }
