@@ -155,7 +155,7 @@ impl Recorder {
         self.put(|recorder, out| recorder.answered(answered, machine, out));
     }
 
-    /// The process ends in good order. Waits some seconds until all is written.
+    /// The process ends. Waits some seconds until all is written.
     pub fn finish(&self) {
         let shared = &self.owner.shared;
         let mut state = shared.lock();

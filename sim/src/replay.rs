@@ -165,10 +165,8 @@ impl fmt::Display for Report {
         match outcome {
             Outcome::Identical => {
                 match (cut_at, ending) {
-                    (Some(at), _) => writeln!(f, "cut off after {at} bytes: somebody was killed")?,
-                    (None, None) => {
-                        writeln!(f, "it does not say why it ends: somebody was killed")?
-                    }
+                    (Some(at), _) => writeln!(f, "cut off after {at} bytes, as by a kill")?,
+                    (None, None) => writeln!(f, "it does not say why it ends, as after a kill")?,
                     (None, Some(ending)) => writeln!(f, "it ends because {ending}")?,
                 }
                 if unanswered {

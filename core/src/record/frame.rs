@@ -61,7 +61,7 @@ pub struct Resumed {
 /// Why a recording ends before its process does, or with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// The process ended in good order.
+    /// The process ended, and was not killed.
     Finished,
     /// The recording is as large as it may be.
     Full,
@@ -95,7 +95,7 @@ impl Ending {
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Finished => "the program ended in good order",
+            Self::Finished => "the program ended",
             Self::Full => "the recording had reached its largest size",
             Self::Slow => "the disk was too slow for the recording",
             Self::TooLarge => "what the machine was told was too large for a recording",
@@ -103,8 +103,8 @@ impl fmt::Display for Ending {
     }
 }
 
-/// Reads frames one after the other. Takes no more memory than a small multiple of what it was given, and
-/// the limit for filled values.
+/// Reads frames one after the other. Takes at most about thirty times the memory of a frame, and the limit
+/// for filled values; besides that what the catalog and the layouts of one run take.
 #[derive(Debug)]
 pub struct Reader {
     filled_bytes_max: usize,

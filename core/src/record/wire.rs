@@ -9,8 +9,9 @@ use super::sip::CHECKSUM;
 /// What every recording begins with. The number is the version of the format.
 pub const MAGIC: &[u8; 20] = b"replicator record 1\n";
 
-/// The largest frame, in bytes. What the machine is told at once is smaller by far.
-pub const FRAME_BYTES_MAX: usize = 64 << 20;
+/// The largest frame, in bytes. What the machine is told at once is smaller by far, unless it is one row
+/// that is as large and whose values are not hashed.
+pub const FRAME_BYTES_MAX: usize = 32 << 20;
 
 /// The length before a frame and the checksum behind it.
 const LEN_BYTES: usize = 4;
