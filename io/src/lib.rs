@@ -1,5 +1,6 @@
 //! Thin adapters between the machine and the world.
 pub mod clock;
+pub mod disk;
 pub mod driver;
 pub mod metrics;
 pub mod net;

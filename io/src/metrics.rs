@@ -10,6 +10,7 @@
 mod families;
 mod marks;
 mod process;
+pub mod snapshots;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

@@ -11,6 +11,7 @@ pub mod action;
 pub mod cluster;
 pub mod coverage;
 pub mod database;
+pub mod disk;
 pub mod exhaustive;
 pub mod fault;
 pub mod model;
