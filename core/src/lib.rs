@@ -32,6 +32,7 @@ mod machine;
 pub mod model;
 pub mod plan;
 pub mod record;
+pub mod staged;
 mod status;
 mod stop;
 

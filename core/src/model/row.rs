@@ -98,6 +98,12 @@ impl Row {
         &self.layout
     }
 
+    /// The bytes of the cells, one after the other.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.cells
+    }
+
     /// The cells, in the order of the layout.
     #[must_use]
     pub fn cells(&self) -> Cells<'_> {
