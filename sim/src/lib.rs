@@ -26,6 +26,7 @@ pub mod run;
 pub mod schema;
 pub mod shrink;
 pub mod source;
+pub mod staging;
 pub mod store;
 pub mod story;
 pub mod sweep;

@@ -1,3 +1,4 @@
 //! Where we keep what must survive us.
+pub mod embedded;
 pub mod pg_store;
 pub mod schema;

@@ -1,0 +1,300 @@
+//! The writes of one commit, applied one after the other to the tables of its transaction.
+use redb::{ReadableTable as _, Table, WriteTransaction};
+use replicator_core::model::mutation::TimedMutation;
+use replicator_core::model::position::{PartitionId, Position};
+use replicator_core::model::time::Hlc;
+use replicator_core::staged::{StagedError, encode_key, encode_value, image};
+use replicator_core::{Durable, Failure};
+
+use super::EmbeddedError;
+use super::error::row_failure;
+use super::file::{OpenFile, Refused};
+use super::request::{Held, Request, Stream, Write};
+use super::tables::{
+    LAYOUTS, MEMO, RESOLVED, STAGED, TABLES, key_after, memo, position_of, time_bytes, time_of,
+};
+use crate::port::Fence;
+
+/// So many rows are retired by one commit at most, so that others do not wait for long.
+const RETIRED_MAX: usize = 20_000;
+
+/// What became of a request, as far as the disk lets it.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// It is done, or refused for a reason of its own.
+    Held(Held),
+    /// A part is done.
+    Unfinished(Request),
+    /// Nothing of the group will be.
+    Broken(Held, EmbeddedError),
+}
+
+/// The tables of a transaction.
+pub(super) struct Group<'a> {
+    file: &'a mut OpenFile,
+    memo: Table<'a, (&'static str, &'static str), &'static [u8]>,
+    resolved: Table<'a, (&'static str, &'static str), &'static [u8]>,
+    tables: Table<'a, u32, &'static [u8]>,
+    layouts: Table<'a, u32, &'static [u8]>,
+    staged: Table<'a, &'static [u8], &'static [u8]>,
+    changed: bool,
+}
+
+/// A key and its value.
+type Encoded = (Vec<u8>, Vec<u8>);
+
+/// Whether all of a request is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Finished,
+    Unfinished,
+}
+
+impl<'a> Group<'a> {
+    pub(super) fn new(
+        file: &'a mut OpenFile,
+        transaction: &'a WriteTransaction,
+    ) -> Result<Self, EmbeddedError> {
+        let path = file.path.clone();
+        let failed = |error| EmbeddedError::database(&path, error);
+        Ok(Self {
+            file,
+            memo: transaction.open_table(MEMO).map_err(failed)?,
+            resolved: transaction.open_table(RESOLVED).map_err(failed)?,
+            tables: transaction.open_table(TABLES).map_err(failed)?,
+            layouts: transaction.open_table(LAYOUTS).map_err(failed)?,
+            staged: transaction.open_table(STAGED).map_err(failed)?,
+            changed: false,
+        })
+    }
+
+    /// Does one request, or a part of it.
+    pub(super) fn apply(&mut self, request: Request) -> Outcome {
+        match request {
+            Request::Begin(stream, reply) => match self.begin(&stream) {
+                Ok(began) => Outcome::Held(Held::Began(reply, Ok(began))),
+                Err(Refused::Request(failure)) => Outcome::Held(Held::Began(reply, Err(failure))),
+                Err(Refused::File(error)) => {
+                    let failure = error.failure();
+                    Outcome::Broken(Held::Began(reply, Err(failure)), error)
+                }
+            },
+            Request::Write(stream, write, reply) => match self.write(&stream, &write) {
+                Ok(Progress::Finished) => Outcome::Held(Held::Written(reply, Ok(()))),
+                Ok(Progress::Unfinished) => {
+                    Outcome::Unfinished(Request::Write(stream, write, reply))
+                }
+                Err(Refused::Request(failure)) => Outcome::Held(Held::Written(reply, Err(failure))),
+                Err(Refused::File(error)) => {
+                    let failure = error.failure();
+                    Outcome::Broken(Held::Written(reply, Err(failure)), error)
+                }
+            },
+            Request::Read(..) | Request::Identity(..) | Request::Totals(_) | Request::Close(_) => {
+                unreachable!("the ledger sorts them")
+            }
+        }
+    }
+
+    /// Writes what belongs to the whole file. Says whether there is anything to commit.
+    pub(super) fn finish(mut self) -> Result<bool, EmbeddedError> {
+        let fresh = self.file.names.take_fresh();
+        for (number, name) in &fresh.tables {
+            let inserted = self.tables.insert(number.0, &**name).map(drop);
+            inserted.map_err(|error| self.failed(error))?;
+        }
+        for (number, names) in &fresh.layouts {
+            let inserted = self.layouts.insert(number.0, &**names).map(drop);
+            inserted.map_err(|error| self.failed(error))?;
+        }
+        // Names that nobody wrote would be missing later, though every row that uses them was refused.
+        self.changed |= !fresh.tables.is_empty() || !fresh.layouts.is_empty();
+        if self.changed {
+            let totals = self.file.totals;
+            self.put("", memo::ROWS, &totals.rows.to_be_bytes())?;
+            self.put("", memo::BYTES, &totals.bytes.to_be_bytes())?;
+        }
+        Ok(self.changed)
+    }
+
+    fn begin(&mut self, stream: &Stream) -> Result<(Fence, Durable), Refused> {
+        if !self.file.streams.contains_key(&stream.name) {
+            let last = self.file.streams.values().map(|state| state.number).max();
+            let number = last.map_or(0, |last| last + 1);
+            let state = self.file.streams.entry(stream.name.clone()).or_default();
+            state.number = number;
+            self.put(&stream.name, memo::NUMBER, &u64::from(number).to_be_bytes())?;
+        }
+        let state = self.file.streams.entry(stream.name.clone()).or_default();
+        state.fence += 1;
+        let fence = state.fence;
+        self.put(&stream.name, memo::FENCE, &fence.to_be_bytes())?;
+        let checkpoint = self.checkpoint(stream)?;
+        let mut durable = Durable { checkpoint, applied: Vec::new(), ..Durable::default() };
+        for (number, partition) in (0..).zip(&stream.partitions) {
+            let resolved = self.resolved(stream, partition)?;
+            durable.resolved.insert(PartitionId(number), resolved);
+        }
+        Ok((Fence(fence), durable))
+    }
+
+    fn write(&mut self, stream: &Stream, write: &Write) -> Result<Progress, Refused> {
+        match write {
+            Write::Stage(fence, rows) => {
+                self.check(stream, *fence)?;
+                self.stage(stream, rows)?;
+            }
+            Write::Retire(fence, through) => {
+                self.check(stream, *fence)?;
+                return self.retire(stream, *through);
+            }
+            Write::Checkpoint(fence, position) => {
+                self.check(stream, *fence)?;
+                self.save_checkpoint(stream, *position)?;
+            }
+            Write::Resolved(fence, partition, resolved) => {
+                self.check(stream, *fence)?;
+                self.save_resolved(stream, *partition, *resolved)?;
+            }
+            Write::Identity(identity) => {
+                self.put(&stream.name, memo::IDENTITY, identity.as_bytes())?;
+            }
+        }
+        Ok(Progress::Finished)
+    }
+
+    fn check(&self, stream: &Stream, fence: Fence) -> Result<(), Refused> {
+        let newest = self.file.streams.get(&stream.name).map(|state| state.fence);
+        if newest == Some(fence.0) { Ok(()) } else { Err(Refused::Request(Failure::Fenced)) }
+    }
+
+    fn stage(&mut self, stream: &Stream, rows: &[TimedMutation]) -> Result<(), Refused> {
+        let encoded = self.encoded(stream, rows);
+        let encoded =
+            encoded.map_err(|error| Refused::Request(row_failure(&self.file.path, &error)))?;
+        let bytes: usize = encoded.iter().map(|(key, value)| key.len() + value.len()).sum();
+        self.check_room(bytes)?;
+        for (key, value) in &encoded {
+            let old = self.staged.insert(&**key, &**value);
+            let old = old.map(|old| old.map(|old| old.value().len()));
+            let old = old.map_err(|error| EmbeddedError::database(&self.file.path, error))?;
+            self.changed = true;
+            self.file.totals.replace(key.len(), old, value.len());
+        }
+        Ok(())
+    }
+
+    /// Keys and values, in the order of their keys: that is the fastest way into the file.
+    fn encoded(
+        &mut self,
+        stream: &Stream,
+        rows: &[TimedMutation],
+    ) -> Result<Vec<Encoded>, StagedError> {
+        let OpenFile { names, streams, .. } = &mut *self.file;
+        let state = streams.entry(stream.name.clone()).or_default();
+        let number = state.number;
+        let mapping = state.mapping(stream);
+        let mut encoded = Vec::with_capacity(rows.len());
+        for TimedMutation { time, mutation } in rows {
+            let table = stream.catalog.table(mutation.table);
+            let row = image(&mutation.change, table)?;
+            let (stored, layout) = mapping.write(names, row.layout());
+            let mut key = Vec::with_capacity(48);
+            key.extend_from_slice(&number.to_be_bytes());
+            encode_key(*time, stored, row, table, &mut key)?;
+            let mut value = Vec::with_capacity(8 + row.as_bytes().len());
+            encode_value(&mutation.change, layout, table, &mut value)?;
+            encoded.push((key, value));
+        }
+        // Stable: of two changes with one key the later one stays.
+        encoded.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(encoded)
+    }
+
+    fn check_room(&self, bytes: usize) -> Result<(), Refused> {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let (held, path) = (self.file.totals.bytes, self.file.path.display());
+        match self.file.bytes_max {
+            Some(bytes_max) if bytes_max < held.saturating_add(bytes) => {
+                let detail = format!(
+                    "staging: file \"{path}\" holds {held} bytes of rows and may hold {bytes_max}; \
+                     nothing more is accepted until rows are applied"
+                );
+                Err(Refused::Request(Failure::Transient { detail }))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn retire(&mut self, stream: &Stream, through: Hlc) -> Result<Progress, Refused> {
+        let Some(state) = self.file.streams.get(&stream.name) else {
+            return Ok(Progress::Finished);
+        };
+        let first = state.number.to_be_bytes();
+        let before = key_after(state.number, through);
+        let path = self.file.path.clone();
+        let failed = |error| EmbeddedError::database(&path, error);
+        let rows = self.staged.extract_from_if(&first[..]..&before[..], |_, _| true);
+        let mut retired = 0;
+        for row in rows.map_err(failed)?.take(RETIRED_MAX) {
+            let (key, value) = row.map_err(failed)?;
+            self.file.totals.remove(key.value().len(), value.value().len());
+            retired += 1;
+        }
+        self.changed |= 0 < retired;
+        Ok(if retired < RETIRED_MAX { Progress::Finished } else { Progress::Unfinished })
+    }
+
+    fn checkpoint(&self, stream: &Stream) -> Result<Option<Position>, EmbeddedError> {
+        let value = self.memo.get((&*stream.name, memo::CHECKPOINT));
+        let value = value.map_err(|error| self.failed(error))?;
+        let broken = || EmbeddedError::damaged(&self.file.path, &"a saved position cannot be read");
+        value.map(|value| position_of(value.value()).ok_or_else(broken)).transpose()
+    }
+
+    fn save_checkpoint(&mut self, stream: &Stream, position: Position) -> Result<(), Refused> {
+        if self.checkpoint(stream)? < Some(position) {
+            self.put(&stream.name, memo::CHECKPOINT, position.to_sortable().as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn resolved(&self, stream: &Stream, partition: &str) -> Result<Hlc, EmbeddedError> {
+        let value = self.resolved.get((&*stream.name, partition));
+        let value = value.map_err(|error| self.failed(error))?;
+        let broken = || EmbeddedError::damaged(&self.file.path, &"a promise cannot be read");
+        let Some(value) = value else { return Ok(Hlc::default()) };
+        time_of(value.value()).ok_or_else(broken)
+    }
+
+    fn save_resolved(
+        &mut self,
+        stream: &Stream,
+        partition: PartitionId,
+        resolved: Hlc,
+    ) -> Result<(), Refused> {
+        let index = usize::try_from(partition.0).ok();
+        let Some(name) = index.and_then(|index| stream.partitions.get(index)) else {
+            let detail = format!("staging: stream \"{}\" has no {partition}", stream.name);
+            return Err(Refused::Request(Failure::Rejected { detail, at: None }));
+        };
+        if self.resolved(stream, name)? < resolved {
+            let time = time_bytes(resolved);
+            let inserted = self.resolved.insert((&*stream.name, &**name), &time[..]).map(drop);
+            inserted.map_err(|error| self.failed(error))?;
+            self.changed = true;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, stream: &str, fact: &str, value: &[u8]) -> Result<(), EmbeddedError> {
+        let inserted = self.memo.insert((stream, fact), value).map(drop);
+        inserted.map_err(|error| self.failed(error))?;
+        self.changed = true;
+        Ok(())
+    }
+
+    fn failed(&self, error: impl Into<redb::Error>) -> EmbeddedError {
+        EmbeddedError::database(&self.file.path, error)
+    }
+}

@@ -1,0 +1,61 @@
+//! Reading staged rows back, in the order of their times.
+use redb::ReadTransaction;
+use replicator_core::model::mutation::{Mutation, TimedMutation};
+use replicator_core::staged::{StagedError, decode_key, decode_value, image, layout_of};
+
+use super::EmbeddedError;
+use super::file::{OpenFile, Refused};
+use super::names::{Mapping, Names, Unread};
+use super::request::{Span, Stream};
+use super::tables::{STAGED, STREAM_BYTES, key_after};
+use crate::port::StagedPage;
+
+/// Reads a page; it ends with the last row of a time.
+pub(super) fn read_page(
+    file: &mut OpenFile,
+    read: &ReadTransaction,
+    stream: &Stream,
+    span: Span,
+) -> Result<StagedPage, Refused> {
+    let OpenFile { path, names, streams, .. } = file;
+    let failed = |error: redb::Error| Refused::File(EmbeddedError::database(path, error));
+    let mut page = StagedPage { rows: Vec::new(), exhausted: true };
+    let Some(state) = streams.get_mut(&stream.name) else { return Ok(page) };
+    let from = key_after(state.number, span.after);
+    let before = key_after(state.number, span.through);
+    if before <= from {
+        return Ok(page);
+    }
+    let mapping = state.mapping(stream);
+    let table = read.open_table(STAGED).map_err(|error| failed(error.into()))?;
+    let rows = table.range::<&[u8]>(&from[..]..&before[..]);
+    for row in rows.map_err(|error| failed(error.into()))? {
+        let (key, value) = row.map_err(|error| failed(error.into()))?;
+        let row = decode(names, mapping, stream, key.value(), value.value());
+        let row = row.map_err(|unread| Refused::Request(unread.failure(path)))?;
+        let last = page.rows.last().map(|last: &TimedMutation| last.time);
+        if span.rows_max <= page.rows.len() && last.is_some_and(|last| last < row.time) {
+            page.exhausted = false;
+            break;
+        }
+        page.rows.push(row);
+    }
+    Ok(page)
+}
+
+fn decode(
+    names: &Names,
+    mapping: &mut Mapping,
+    stream: &Stream,
+    key: &[u8],
+    value: &[u8],
+) -> Result<TimedMutation, Unread> {
+    let (time, number) = decode_key(key.get(STREAM_BYTES..).unwrap_or_default())?;
+    let id = mapping.table(names, number)?;
+    let layout = mapping.layout(names, id, layout_of(value)?)?;
+    let change = decode_value(value, layout)?;
+    let table = stream.catalog.table(id);
+    let key = table.key_of(image(&change, table)?);
+    let key = key.map_err(|_| StagedError::Key(table.name.clone()))?;
+    Ok(TimedMutation { time, mutation: Mutation { table: id, key, change } })
+}

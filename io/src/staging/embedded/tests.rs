@@ -1,0 +1,185 @@
+//! What only the inside of the store can show: its commits, and files of another format.
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use replicator_core::Failure;
+use replicator_core::model::catalog::{Catalog, Column, Made, Table, Wire};
+use replicator_core::model::fk::Place;
+use replicator_core::model::ident::TableName;
+use replicator_core::model::key::KeyKind;
+use replicator_core::model::mutation::{Change, Mutation, TableId, TimedMutation};
+use replicator_core::model::row::{Cell, Layout, RowBuilder};
+use replicator_core::model::time::Hlc;
+use tokio::sync::oneshot;
+
+use super::backend::Backend;
+use super::request::{Request, Stream, Write};
+use super::tables::{MEMO, memo};
+use super::{EmbeddedError, EmbeddedSettings, Ledger};
+use crate::disk::temp::TempFolder;
+use crate::disk::{Disk, DiskFile, Entry, Open, StdDisk, StdFile};
+use crate::port::Fence;
+
+/// Counts syncs of files.
+#[derive(Clone, Debug, Default)]
+struct CountingDisk(Arc<AtomicUsize>);
+
+impl Disk for CountingDisk {
+    type File = CountingFile;
+
+    fn create_dir_all(&self, folder: &Path) -> io::Result<()> {
+        StdDisk.create_dir_all(folder)
+    }
+
+    fn open(&self, path: &Path, how: Open) -> io::Result<CountingFile> {
+        Ok(CountingFile(StdDisk.open(path, how)?, Arc::clone(&self.0)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        StdDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        StdDisk.remove(path)
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<Entry>> {
+        StdDisk.list(folder)
+    }
+
+    fn sync_dir(&self, folder: &Path) -> io::Result<()> {
+        StdDisk.sync_dir(folder)
+    }
+}
+
+#[derive(Debug)]
+struct CountingFile(StdFile, Arc<AtomicUsize>);
+
+impl DiskFile for CountingFile {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_at(bytes, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_at(bytes, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        self.0.sync()
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        self.0.try_lock()
+    }
+}
+
+fn stream() -> Arc<Stream> {
+    let column = Column {
+        name: "id".to_owned(),
+        cast: "int8".to_owned(),
+        kind: KeyKind::Int,
+        wire: Wire::Int8,
+        nullable: false,
+        made: Made::Written,
+        has_default: false,
+    };
+    let table = Table {
+        name: TableName::new("public", "t"),
+        columns: vec![column],
+        key: vec![0],
+        uniques: Vec::new(),
+        foreign_keys: Vec::new(),
+        place: Place::default(),
+        referenced: false,
+    };
+    let catalog = Arc::new(Catalog::new(vec![table], &[]));
+    Arc::new(Stream { name: "s".to_owned(), partitions: Vec::new(), catalog })
+}
+
+fn row(stream: &Stream, key: u64) -> TimedMutation {
+    let mut cells = RowBuilder::new();
+    cells.push(Cell::Text(key.to_string().as_bytes()));
+    let layout = Arc::new(Layout { table: TableId(0), columns: vec![Some(0)] });
+    let image = cells.finish(layout).unwrap();
+    let key = stream.catalog.table(TableId(0)).key_of(&image).unwrap();
+    let mutation = Mutation { table: TableId(0), key, change: Change::Upsert(image) };
+    TimedMutation { time: Hlc { nanos: 1, logical: 0 }, mutation }
+}
+
+fn settings(folder: &TempFolder) -> EmbeddedSettings {
+    EmbeddedSettings::new(folder.path().to_owned())
+}
+
+fn begin(ledger: &mut Ledger<CountingDisk>, stream: &Arc<Stream>) -> Fence {
+    let (reply, mut answer) = oneshot::channel();
+    ledger.perform(vec![Request::Begin(Arc::clone(stream), reply)]);
+    answer.try_recv().unwrap().unwrap().0
+}
+
+#[test]
+fn uploads_that_wait_together_share_one_commit() {
+    let folder = TempFolder::new("embedded-group").unwrap();
+    let disk = CountingDisk::default();
+    let syncs = Arc::clone(&disk.0);
+    let mut ledger = Ledger::open(disk, settings(&folder)).unwrap();
+    let stream = stream();
+    let fence = begin(&mut ledger, &stream);
+    let mut group = |keys: std::ops::Range<u64>, fence: Fence| {
+        let (mut requests, mut answers) = (Vec::new(), Vec::new());
+        for key in keys {
+            let (reply, answer) = oneshot::channel();
+            let write = Write::Stage(fence, vec![row(&stream, key)]);
+            requests.push(Request::Write(Arc::clone(&stream), write, reply));
+            answers.push(answer);
+        }
+        let before = syncs.load(Ordering::SeqCst);
+        ledger.perform(requests);
+        let answers = answers.iter_mut().map(|answer| answer.try_recv().unwrap()).collect();
+        (syncs.load(Ordering::SeqCst) - before, answers)
+    };
+    let (one, _): (usize, Vec<Result<(), Failure>>) = group(0..1, fence);
+    let (many, answers) = group(1..100, fence);
+    assert!(0 < one, "an answer came before the disk");
+    assert_eq!(many, one, "a group takes as long as one");
+    assert_eq!(answers, vec![Ok(()); 99]);
+    // What is refused costs nothing.
+    assert_eq!(group(0..2, Fence(0)), (0, vec![Err(Failure::Fenced); 2]));
+}
+
+#[test]
+fn a_file_of_another_format_is_left_alone() {
+    let folder = TempFolder::new("embedded-format").unwrap();
+    let settings = settings(&folder);
+    drop(Ledger::open(StdDisk, settings.clone()).unwrap());
+    let file = StdDisk.open(&settings.path(), Open::Existing).unwrap();
+    let database = redb::Builder::new().create_with_backend(Backend(file)).unwrap();
+    let write = database.begin_write().unwrap();
+    let format: &[u8] = &[9];
+    write.open_table(MEMO).unwrap().insert(("", memo::FORMAT), format).unwrap();
+    write.commit().unwrap();
+    drop(database);
+    let error = Ledger::open(StdDisk, settings).unwrap_err();
+    assert!(matches!(error, EmbeddedError::Format { found: 9, .. }), "{error}");
+    assert!(error.to_string().contains("staging.redb\" has format 9"), "{error}");
+}
+
+#[test]
+fn what_is_no_staging_file_is_left_alone() {
+    let folder = TempFolder::new("embedded-other").unwrap();
+    let settings = settings(&folder);
+    std::fs::write(settings.path(), b"somebody's notes").unwrap();
+    let error = Ledger::open(StdDisk, settings.clone()).unwrap_err();
+    assert!(matches!(error, EmbeddedError::Damaged { .. }), "{error}");
+    assert_eq!(std::fs::read(settings.path()).unwrap(), b"somebody's notes");
+}
