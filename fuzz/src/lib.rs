@@ -11,6 +11,7 @@ mod pgoutput;
 mod record;
 #[cfg(feature = "whole")]
 mod server;
+mod staged;
 mod text;
 mod values;
 #[cfg(feature = "whole")]
@@ -46,6 +47,7 @@ pub fn targets() -> Vec<Target> {
         Target { name: "position", check: text::position, made: text::position_corpus },
         Target { name: "record", check: record::record, made: record::record_corpus },
         Target { name: "size", check: text::size, made: text::size_corpus },
+        Target { name: "staged", check: staged::staged, made: staged::staged_corpus },
         Target { name: "values", check: values::values, made: values::values_corpus },
         Target {
             name: "webhook_path",

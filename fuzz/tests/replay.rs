@@ -103,6 +103,12 @@ fn hand_made_inputs_reach_what_they_are_named_after() {
         // Login and the answers to twice four calls.
         ("server", "pipeline", 9),
         ("server", "pipeline-refused", 2),
+        ("staged", "value", 1),
+        ("staged", "layout", 1),
+        ("staged", "table", 1),
+        ("staged", "largest", 1),
+        ("staged", "refused-version", 0),
+        ("staged", "refused-kind", 0),
         ("values", "usual", 2),
         ("values", "odd", 2),
         ("values", "binary", 1),
