@@ -477,57 +477,61 @@ mod tests {
         }
     }
 
+    // Outside of the tests, where braces in texts are not taken for those of the tests.
+    const VALUES: &[(&str, Kind)] = &[
+        ("null", Kind::Null),
+        (" true ", Kind::Bool),
+        ("false", Kind::Bool),
+        ("0", Kind::Number),
+        ("-0.0e+1", Kind::Number),
+        ("12345678901234567890.5E-400", Kind::Number),
+        ("\"\"", Kind::String),
+        ("\"long enough for two words, and \\u0000\\n\"", Kind::String),
+        ("[]", Kind::Array),
+        ("[ 1 , [ ] , { } , \"]\" ]", Kind::Array),
+        ("{}", Kind::Object),
+        ("{ \"a\" : { \"b\" : [ { \"}\" : null } ] } , \"\" : 0 }", Kind::Object),
+    ];
+    const BROKEN: &[(&str, usize, JsonFault)] = &[
+        ("", 0, JsonFault::Short),
+        ("nul", 3, JsonFault::Short),
+        ("nulx", 4, JsonFault::Byte),
+        ("-", 0, JsonFault::Number),
+        ("01", 1, JsonFault::Number),
+        ("1.", 0, JsonFault::Number),
+        (".5", 2, JsonFault::Byte),
+        ("1e", 0, JsonFault::Number),
+        ("+1", 2, JsonFault::Byte),
+        ("NaN", 3, JsonFault::Byte),
+        ("\"", 0, JsonFault::Short),
+        ("\"\\", 1, JsonFault::Short),
+        ("\"\\u12\"", 4, JsonFault::Escape),
+        ("\"\n\"", 2, JsonFault::Control),
+        ("[1,]", 1, JsonFault::Byte),
+        ("[1 2]", 2, JsonFault::Byte),
+        ("[1}", 1, JsonFault::Byte),
+        ("{\"a\"}", 1, JsonFault::Byte),
+        ("{\"a\":1,}", 1, JsonFault::Byte),
+        ("{1:1}", 4, JsonFault::Byte),
+        ("{\"a\":[", 0, JsonFault::Short),
+    ];
+
     #[test]
     fn values_are_told_by_their_kind() {
-        for (text, kind) in [
-            ("null", Kind::Null),
-            (" true ", Kind::Bool),
-            ("false", Kind::Bool),
-            ("0", Kind::Number),
-            ("-0.0e+1", Kind::Number),
-            ("12345678901234567890.5E-400", Kind::Number),
-            ("\"\"", Kind::String),
-            ("\"long enough for two words, and \\u0000\\n\"", Kind::String),
-            ("[]", Kind::Array),
-            ("[ 1 , [ ] , { } , \"]\" ]", Kind::Array),
-            ("{}", Kind::Object),
-            ("{ \"a\" : { \"b\" : [ { \"}\" : null } ] } , \"\" : 0 }", Kind::Object),
-        ] {
-            assert_eq!(read(text.as_bytes()), Ok(kind), "{text}");
+        for (text, kind) in VALUES {
+            assert_eq!(read(text.as_bytes()), Ok(*kind), "{text}");
         }
     }
 
     #[test]
     fn broken_values_are_refused_where_they_break() {
-        for (text, left, fault) in [
-            ("", 0, JsonFault::Short),
-            ("nul", 3, JsonFault::Short),
-            ("nulx", 4, JsonFault::Byte),
-            ("-", 0, JsonFault::Number),
-            ("01", 1, JsonFault::Number),
-            ("1.", 0, JsonFault::Number),
-            (".5", 2, JsonFault::Byte),
-            ("1e", 0, JsonFault::Number),
-            ("+1", 2, JsonFault::Byte),
-            ("NaN", 3, JsonFault::Byte),
-            ("\"", 0, JsonFault::Short),
-            ("\"\\", 1, JsonFault::Short),
-            ("\"\\u12\"", 4, JsonFault::Escape),
-            ("\"\n\"", 2, JsonFault::Control),
-            ("[1,]", 1, JsonFault::Byte),
-            ("[1 2]", 2, JsonFault::Byte),
-            ("[1}", 1, JsonFault::Byte),
-            ("{\"a\"}", 1, JsonFault::Byte),
-            ("{\"a\":1,}", 1, JsonFault::Byte),
-            ("{1:1}", 4, JsonFault::Byte),
-            ("{\"a\":[", 0, JsonFault::Short),
-        ] {
+        for (text, left, fault) in BROKEN {
             let error = read(text.as_bytes()).unwrap_err();
             // Inside of a broken escape, the place is that of its backslash or later.
-            if fault == JsonFault::Escape {
-                assert_eq!(error.1, fault, "{text}");
+            if *fault == JsonFault::Escape {
+                assert_eq!(error.1, *fault, "{text}");
             } else {
-                assert_eq!(error, (left, fault), "{text}");
+                assert_eq!(error, (*left, *fault), "{text}");
             }
         }
     }
