@@ -69,7 +69,13 @@ impl FromStr for Hlc {
     /// and ten digits. A logical part of zero may have fewer. Nothing else is taken: no sign, no blank,
     /// no leading zero.
     fn from_str(text: &str) -> Result<Self, ParseHlcError> {
-        let bytes = text.as_bytes();
+        Self::from_ascii(text.as_bytes())
+    }
+}
+
+impl Hlc {
+    /// Parses what [`from_str`](Self::from_str) does.
+    pub(crate) fn from_ascii(bytes: &[u8]) -> Result<Self, ParseHlcError> {
         let dot = bytes.iter().position(|byte| *byte == b'.').ok_or(ParseHlcError)?;
         let (nanos, logical) = bytes.split_at_checked(dot).ok_or(ParseHlcError)?;
         let logical = logical.get(1..).unwrap_or_default();
@@ -87,15 +93,17 @@ impl FromStr for Hlc {
     }
 }
 
-/// Digits, at least one, as a number.
+/// Digits as a number: at least one, and no more than fit it whatever they are.
 fn decimal(digits: &[u8]) -> Result<u64, ParseHlcError> {
-    let mut number = if digits.is_empty() { Err(ParseHlcError) } else { Ok(0_u64) }?;
+    const DIGITS_MAX: usize = 19;
+    let mut number = 0_u64;
+    let mut all_digits = !digits.is_empty() && digits.len() <= DIGITS_MAX;
     for byte in digits {
         let digit = byte.wrapping_sub(b'0');
-        let tens = number.checked_mul(10).filter(|_| digit < 10);
-        number = tens.and_then(|tens| tens.checked_add(digit.into())).ok_or(ParseHlcError)?;
+        all_digits &= digit < 10;
+        number = number.wrapping_mul(10).wrapping_add(digit.into());
     }
-    Ok(number)
+    if all_digits { Ok(number) } else { Err(ParseHlcError) }
 }
 
 #[cfg(test)]
@@ -139,6 +147,9 @@ mod tests {
             "1.-000000001",
             "1.2147483648",
             "9223372036854775808.0",
+            "18446744073709551617.0",
+            "00000000000000000000.0",
+            "1.00000000000000000000",
             "1e9.0",
             "\u{661}.0",
         ] {

@@ -186,6 +186,17 @@ impl<'a> Fields<'a> {
     /// Reads members to their end, even if the row is refused before.
     #[inline]
     fn read(mut self, members: &mut Members<'a>) -> Result<Result<Self, RowFault>, JsonFault> {
+        // In this order they come nearly always.
+        for (name, field) in [
+            (&b"\"before\":"[..], &mut self.before),
+            (b"\"key\":", &mut self.key),
+            (b"\"topic\":", &mut self.topic),
+            (b"\"updated\":", &mut self.updated),
+        ] {
+            if members.skip_name(name) {
+                *field = Some(members.cursor().value()?);
+            }
+        }
         let mut repeated = None;
         while let Some((name, value)) = members.next_member()? {
             let Some((field, known)) = self.named(name) else { continue };
@@ -288,5 +299,5 @@ fn time(member: &'static str, value: Raw<'_>) -> Result<Hlc, RowFault> {
 
 /// Reads a string that is a time.
 pub(super) fn parse_time(value: Raw<'_>) -> Option<Hlc> {
-    core::str::from_utf8(value.string()?.raw).ok()?.parse().ok()
+    Hlc::from_ascii(value.string()?.raw).ok()
 }
