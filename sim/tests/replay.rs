@@ -84,12 +84,12 @@ fn a_hashed_recording_tells_no_values() {
                     others += 1;
                 }
             }
-            // Numbers of keys have another image than numbers of other columns.
+            // One as a whole number of a key, one as a key whose equality nobody knows, one elsewhere.
             let known: &mut Vec<Vec<u8>> = images.entry(value.clone()).or_default();
             if !known.contains(one) {
                 known.push(one.clone());
             }
-            assert!(known.len() <= 2, "equal values have equal images");
+            assert!(known.len() <= 3, "equal values have equal images");
         }
     }
     // A number of two digits has itself as its image now and then.
