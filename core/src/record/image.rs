@@ -474,12 +474,16 @@ mod tests {
         }
     }
 
+    /// Patterns of values.
+    const DECIMALS: &str = "[-+]?0{0,2}[0-9]{0,6}(\\.[0-9]{0,4}0{0,2})?";
+    const TEXTS: &str = "[ -~]{0,20} {0,2}";
+
     proptest! {
         #[test]
         fn whatever_the_values_are(
             ints in proptest::collection::vec(any::<i64>().prop_map(|n| n.to_string()), 0..4),
-            decimals in proptest::collection::vec("[-+]?0{0,2}[0-9]{0,6}(\\.[0-9]{0,4}0{0,2})?", 0..4),
-            some in proptest::collection::vec("[ -~]{0,20} {0,2}", 0..4),
+            decimals in proptest::collection::vec(DECIMALS, 0..4),
+            some in proptest::collection::vec(TEXTS, 0..4),
             mut values in proptest::collection::vec(
                 proptest::collection::vec(prop_oneof![3 => any::<u8>(), 1 => Just(0)], 0..20), 0..4),
         ) {
