@@ -1,14 +1,11 @@
 //! One run of one stream, from the first connection to the last.
-use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
 use replicator_core::decode::pg_transaction::{PgOptions, PgTransactions};
-use replicator_core::dialect::Product;
 use replicator_core::model::catalog::Catalog;
-use replicator_core::model::ident::TableName;
 use replicator_core::model::position::Lsn;
-use replicator_core::{Config, Machine, OnReject};
+use replicator_core::{Config, Machine};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
@@ -16,20 +13,20 @@ use super::ground::{Ground, connect};
 use super::identity::{Identity, Known, check_gap, is_beyond};
 use super::onlooker::Onlooker;
 use super::settings::PgLogicalSettings;
+use super::side::{Side, growth};
 use super::trouble::{Trouble, trouble_of, trouble_of_source};
 use crate::clock::Clock;
-use crate::driver::{self, Run, RunError};
+use crate::driver::{self, Run};
 use crate::error_chain;
 use crate::metrics::Metrics;
 use crate::net::Dial;
-use crate::pg::connect::{AbortOnDrop, SessionOptions, connect_sql};
+use crate::pg::connect::{AbortOnDrop, SessionOptions};
 use crate::port::{Source as _, Staging as _};
 use crate::preflight::{self, Facts};
 use crate::recorder::Recorder;
 use crate::source::pg::stream::{PgSource, PgSourceOptions};
 use crate::supervisor::Ended;
-use crate::target::pgwire::{PgTarget, PgTargetOptions};
-use crate::target::{catalog, dead_letter};
+use crate::target::pgwire::PgTarget;
 
 /// How long the source gets to take our goodbye.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
@@ -94,11 +91,13 @@ impl<D: Dial> Attempt<D> {
             recorder.resumed(&config, &catalog, &durable, now);
         }
         let machine = Machine::resume(config, Arc::clone(&catalog), durable, now);
-        let target = PgTarget::new(ground.target.clone(), self.target_options(&ground, &catalog)?);
+        let side = self.side(&ground);
+        let options = side.options(&catalog, ground.record.clone())?;
+        let target = PgTarget::new(ground.target.clone(), options);
         let observer = Arc::new(Onlooker {
             metrics: Arc::clone(&self.metrics),
             catalog: Arc::clone(&catalog),
-            progress: source.progress(),
+            progress: Some(source.progress()),
             dead_letters: self.settings.dlq_table.clone(),
         });
         let run = Run {
@@ -112,21 +111,8 @@ impl<D: Dial> Attempt<D> {
             recorder: self.recorder.clone(),
         };
         self.metrics.run_began();
-        // In a task, so that the batches it starts can run on the same thread: a small one is applied
-        // without waking another.
-        let mut running = AbortOnDrop::spawn(driver::run(machine, run));
-        let ended = tokio::select! {
-            biased;
-            ended = running.task() => ended,
-            changed = self.schema_changed(&ground, &catalog) => {
-                running.end().await;
-                return Err(changed);
-            }
-        };
-        let ended = ended.unwrap_or_else(|died| match died.try_into_panic() {
-            Ok(panic) => resume_unwind(panic),
-            Err(died) => Err(RunError::Died(died)),
-        });
+        let running = AbortOnDrop::spawn(driver::run(machine, run));
+        let ended = side.watch(running, &catalog).await?;
         match ended {
             Ok(source) => {
                 // What the source does not hear it sends again next time.
@@ -135,7 +121,7 @@ impl<D: Dial> Attempt<D> {
                 }
                 Ok(())
             }
-            Err(error) => Err(trouble_of(&error, &catalog)),
+            Err(error) => Err(trouble_of(&error, &catalog, trouble_of_source)),
         }
     }
 
@@ -148,27 +134,18 @@ impl<D: Dial> Attempt<D> {
             .map_err(|error| Trouble::settings("preflight", &error))
     }
 
-    fn target_options(
-        &self,
-        ground: &Ground<D>,
-        catalog: &Arc<Catalog>,
-    ) -> Result<PgTargetOptions, Trouble> {
-        let dead_letters = match self.settings.core.on_reject {
-            OnReject::Stop => None,
-            OnReject::DeadLetter { .. } => {
-                let name = TableName::new(&ground.schema.schema, &self.settings.dlq_table);
-                dead_letter::find(catalog, &name)
-                    .map_err(|error| Trouble::Settings(error.to_string()))?;
-                Some(name)
-            }
-        };
-        Ok(PgTargetOptions {
-            dialect: ground.dialect.clone(),
-            catalog: Arc::clone(catalog),
-            record: ground.record.clone(),
-            apply_timeout: self.settings.apply_timeout,
-            dead_letters,
-        })
+    fn side<'a>(&'a self, ground: &'a Ground<D>) -> Side<'a, D> {
+        let settings = &*self.settings;
+        Side {
+            dial: &self.dial,
+            target: &settings.target,
+            dialect: &ground.dialect,
+            schema: &ground.schema.schema,
+            on_reject: settings.core.on_reject,
+            dlq_table: &settings.dlq_table,
+            apply_timeout: settings.apply_timeout,
+            schema_refresh: settings.schema_refresh,
+        }
     }
 
     async fn source(
@@ -232,38 +209,5 @@ impl<D: Dial> Attempt<D> {
     fn identity(&self, ground: &Ground<D>) -> Identity {
         let Facts { system_identifier: system, timeline, .. } = ground.facts;
         Identity { system, timeline, slot: self.settings.slot.clone() }
-    }
-
-    /// Returns when the target's tables are not what they were.
-    async fn schema_changed(&self, ground: &Ground<D>, catalog: &Arc<Catalog>) -> Trouble {
-        let Some(period) = self.settings.schema_refresh else {
-            return std::future::pending().await;
-        };
-        let product = ground.dialect.product;
-        let options = self.session_options(product);
-        loop {
-            tokio::time::sleep(period).await;
-            let asking = connect_sql(&self.dial, &self.settings.target, &options).await;
-            let Ok(session) = asking else { continue };
-            let asking = catalog::load(session.client(), product, &ground.schema.schema);
-            let limit = self.settings.apply_timeout;
-            let Ok(answer) = tokio::time::timeout(limit, asking).await else { continue };
-            match answer {
-                Ok(current) if current == **catalog => (),
-                Ok(_) => {
-                    return Trouble::Passing("the target's tables have changed".to_owned());
-                }
-                Err(error) => debug!("could not look for schema changes: {}", error_chain(&error)),
-            }
-        }
-    }
-}
-
-/// How much larger than asked for a batch may become while the target cannot keep up. PostgreSQL gains up
-/// to 10,000 rows a transaction, CockroachDB nothing beyond 1,000, and its conflicts grow.
-const fn growth(product: Product) -> usize {
-    match product {
-        Product::Postgres => 8,
-        Product::Cockroach => 1,
     }
 }

@@ -6,6 +6,7 @@ use replicator_core::model::ident::SchemaName;
 use tracing::{info, warn};
 
 use super::attempt::Attempt;
+use super::side::session_options;
 use super::trouble::Trouble;
 use crate::net::Dial;
 use crate::pg::connect::{SessionOptions, SqlSession, connect_sql};
@@ -128,13 +129,8 @@ impl<D: Dial> Attempt<D> {
         product: Product,
         limits: PoolLimits,
     ) -> Pool<D, S> {
-        let options = self.session_options(product);
+        let options = session_options(product, self.settings.apply_timeout);
         Pool::new(self.dial.clone(), conninfo.clone(), options, limits, self.clock)
-    }
-
-    pub(super) fn session_options(&self, product: Product) -> SessionOptions {
-        let idle = self.settings.apply_timeout.saturating_mul(2).max(Duration::from_secs(60));
-        SessionOptions::writing(product, idle)
     }
 }
 
@@ -151,7 +147,7 @@ pub(super) async fn connect<D: Dial>(
 }
 
 /// Waits for an answer to a question at the start, but not for ever.
-async fn answer<T, E: std::error::Error>(
+pub(super) async fn answer<T, E: std::error::Error>(
     side: &str,
     limit: Duration,
     answers: impl Future<Output = Result<T, E>>,

@@ -6,6 +6,7 @@ mod ground;
 mod identity;
 mod onlooker;
 mod settings;
+mod side;
 mod trouble;
 
 use std::sync::Arc;

@@ -18,7 +18,8 @@ use tracing::{debug, enabled, warn};
 pub(super) struct Onlooker {
     pub(super) metrics: Arc<Metrics>,
     pub(super) catalog: Arc<Catalog>,
-    pub(super) progress: Progress,
+    /// Of a source that is told what is in the target.
+    pub(super) progress: Option<Progress>,
     /// The name of the table of dead letters.
     pub(super) dead_letters: String,
 }
@@ -30,8 +31,8 @@ impl Observer for Onlooker {
 
     fn status(&self, status: &Status) {
         Observer::status(&*self.metrics, status);
-        if let Some(Position::Lsn(applied)) = status.applied {
-            self.progress.applied(applied);
+        if let (Some(Position::Lsn(applied)), Some(progress)) = (status.applied, &self.progress) {
+            progress.applied(applied);
         }
     }
 

@@ -35,10 +35,15 @@ impl Trouble {
     }
 }
 
-pub(super) fn trouble_of(error: &RunError<PgSourceError>, catalog: &Catalog) -> Trouble {
+/// `of_source` says what trouble of the source is.
+pub(super) fn trouble_of<E: std::error::Error>(
+    error: &RunError<E>,
+    catalog: &Catalog,
+    of_source: impl FnOnce(&E) -> Trouble,
+) -> Trouble {
     match error {
         RunError::Died(_) => Trouble::Passing(error_chain(error)),
-        RunError::Source(source) => trouble_of_source(source),
+        RunError::Source(source) => of_source(source),
         // The operator asked us to stop there: --onReject.
         RunError::Stop(Stop::Rejected { table, position, detail, .. }) => {
             let table = table.map(|table| format!(" of {}", catalog.table(table).name));
