@@ -2,6 +2,7 @@
 pub mod clock;
 pub mod disk;
 pub mod driver;
+pub mod http;
 pub mod metrics;
 pub mod net;
 pub mod pg;

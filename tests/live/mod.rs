@@ -5,6 +5,7 @@ mod catalog;
 mod connections;
 mod death;
 mod endpoints;
+mod failback;
 mod faults;
 mod fixtures;
 mod large;

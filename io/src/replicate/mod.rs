@@ -7,6 +7,7 @@ mod identity;
 mod onlooker;
 mod settings;
 mod side;
+pub mod start;
 mod trouble;
 
 use std::sync::Arc;

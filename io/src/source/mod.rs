@@ -1,2 +1,3 @@
 //! Where changes come from.
+pub mod changefeed;
 pub mod pg;

@@ -1,0 +1,171 @@
+//! One run after the other for each target schema that somebody brings rows for.
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use replicator_core::decode::changefeed::TargetKind;
+use replicator_core::dialect::Product;
+use replicator_core::model::ident::SchemaName;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use super::attempt::Attempt;
+use super::settings::StartSettings;
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::net::Dial;
+use crate::source::changefeed::webhook::{Absent, Live, Runs};
+use crate::staging::embedded::Embedded;
+use crate::supervisor::{Backoff, supervise};
+
+/// Schemas at the same time. Each has connections and memory of its own.
+const SCHEMAS_MAX: usize = 256;
+
+/// What the conveyors share.
+pub(super) struct Shared<D> {
+    pub(super) dial: D,
+    pub(super) settings: StartSettings,
+    pub(super) product: Product,
+    pub(super) staging: Embedded,
+    pub(super) stop: watch::Receiver<bool>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Clock,
+}
+
+/// Whether rows can be brought for a schema.
+#[derive(Clone, Debug)]
+pub(super) enum State {
+    /// Not yet, or not at the moment.
+    Starting,
+    /// To this run.
+    Live(Arc<Live>),
+    /// The target has no such schema. The conveyor is gone.
+    Unknown,
+}
+
+/// All conveyors. Clones are the same ones.
+pub(super) struct Conveyors<D> {
+    shared: Arc<Shared<D>>,
+    belts: Arc<Mutex<Belts>>,
+}
+
+#[derive(Debug, Default)]
+struct Belts {
+    states: BTreeMap<SchemaName, watch::Receiver<State>>,
+    tasks: JoinSet<SchemaName>,
+}
+
+impl<D: Clone> Clone for Conveyors<D> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), belts: Arc::clone(&self.belts) }
+    }
+}
+
+impl<D> fmt::Debug for Conveyors<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conveyors").field("belts", &self.belts).finish_non_exhaustive()
+    }
+}
+
+impl<D: Dial> Conveyors<D> {
+    pub(super) fn new(
+        dial: D,
+        settings: StartSettings,
+        product: Product,
+        staging: Embedded,
+        stop: watch::Receiver<bool>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let clock = Clock::start();
+        let shared = Shared { dial, settings, product, staging, stop, metrics, clock };
+        Self { shared: Arc::new(shared), belts: Arc::default() }
+    }
+
+    /// What kind of target it is.
+    pub(super) fn target_kind(&self) -> TargetKind {
+        kind_of(self.shared.product)
+    }
+
+    /// Waits until all have finished what was brought to them.
+    pub(super) async fn finish(&self) {
+        let mut tasks = std::mem::take(&mut self.lock().tasks);
+        while tasks.join_next().await.is_some() {}
+    }
+
+    /// The state of a schema's conveyor, which is begun if there is none. `None` if there are too many.
+    fn state(&self, schema: &SchemaName) -> Option<watch::Receiver<State>> {
+        let mut belts = self.lock();
+        while let Some(ended) = belts.tasks.try_join_next() {
+            match ended {
+                Ok(schema) => drop(belts.states.remove(&schema)),
+                Err(died) => {
+                    warn!("a conveyor died: {died}");
+                    // Which one, only its end of the channel tells.
+                    belts.states.retain(|_, state| state.has_changed().is_ok());
+                }
+            }
+        }
+        if let Some(state) = belts.states.get(schema) {
+            return Some(state.clone());
+        }
+        if SCHEMAS_MAX <= belts.states.len() {
+            return None;
+        }
+        let (sender, state) = watch::channel(State::Starting);
+        belts.states.insert(schema.clone(), state.clone());
+        belts.tasks.spawn(run(Arc::clone(&self.shared), schema.clone(), sender));
+        Some(state)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Belts> {
+        self.belts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<D: Dial> Runs for Conveyors<D> {
+    async fn live(&self, schema: &SchemaName) -> Result<Arc<Live>, Absent> {
+        // On PostgreSQL a connection reaches one database.
+        let database = &self.shared.settings.target.database;
+        if schema.database.as_ref().is_some_and(|named| named != database) {
+            return Err(Absent::Unknown);
+        }
+        let mut state = self.state(schema).ok_or(Absent::NotYet)?;
+        let settled = state.wait_for(|state| match state {
+            State::Starting => false,
+            State::Live(live) => !live.has_ended(),
+            State::Unknown => true,
+        });
+        match settled.await.as_deref() {
+            Ok(State::Live(live)) => Ok(Arc::clone(live)),
+            Ok(State::Unknown) => Err(Absent::Unknown),
+            Ok(State::Starting) | Err(_) => Err(Absent::NotYet),
+        }
+    }
+}
+
+/// Runs the conveyor of a schema until told to stop. Returns the schema.
+async fn run<D: Dial>(
+    shared: Arc<Shared<D>>,
+    schema: SchemaName,
+    state: watch::Sender<State>,
+) -> SchemaName {
+    let ended = supervise(shared.clock, Backoff::default(), shared.stop.clone(), || {
+        let attempt =
+            Attempt { shared: Arc::clone(&shared), schema: schema.clone(), state: state.clone() };
+        Box::pin(attempt.run())
+    });
+    match ended.await {
+        Ok(()) => info!(%schema, "conveyor ended"),
+        Err(gave_up) => warn!(%schema, "conveyor ended: {gave_up}"),
+    }
+    schema
+}
+
+/// What a product is to those who read requests.
+pub(super) const fn kind_of(product: Product) -> TargetKind {
+    match product {
+        Product::Postgres => TargetKind::Postgres,
+        Product::Cockroach => TargetKind::Cockroach,
+    }
+}

@@ -1,0 +1,86 @@
+//! `start`: rows that CockroachDB changefeeds bring by HTTP go back to the original database.
+//!
+//! ```text
+//! request ─► http ─► webhook ─► the conveyor of its schema ─► machine ─► target
+//!                                       └── staging
+//! ```
+//!
+//! Each target schema that a request names has a conveyor: a supervised run of its own machine. All share
+//! the staging file and the connection settings of the target.
+mod attempt;
+mod conveyor;
+mod settings;
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tracing::info;
+
+use self::conveyor::Conveyors;
+pub use self::settings::StartSettings;
+use super::ground::connect;
+use super::trouble::Trouble;
+use crate::http::{self, HttpLimits, Listen};
+use crate::metrics::Metrics;
+use crate::net::Dial;
+use crate::pg::connect::SessionOptions;
+use crate::source::changefeed::webhook::{self, Gate};
+use crate::staging::embedded::Embedded;
+use crate::supervisor::GaveUp;
+use crate::target::product;
+
+/// What `start` listens with.
+#[derive(Debug)]
+pub struct Entrance<L, G> {
+    /// Where connections come from.
+    pub listener: L,
+    /// With what they are encrypted; `None` is not at all.
+    pub tls: Option<watch::Receiver<Arc<rustls::ServerConfig>>>,
+    /// Who may bring rows.
+    pub gate: G,
+    /// Of connections.
+    pub limits: HttpLimits,
+}
+
+/// Takes what changefeeds bring until told to stop.
+///
+/// # Errors
+///
+/// The target cannot be used: what a human has to look at.
+pub async fn start<D: Dial, L: Listen, G: Gate>(
+    dial: D,
+    settings: StartSettings,
+    staging: Embedded,
+    entrance: Entrance<L, G>,
+    stop: watch::Receiver<bool>,
+    metrics: Arc<Metrics>,
+) -> Result<(), GaveUp> {
+    let product = detect(&dial, &settings).await?;
+    let limits = settings.webhook;
+    let conveyors = Conveyors::new(dial, settings, product, staging, stop.clone(), metrics);
+    let Entrance { listener, tls, gate, limits: http_limits } = entrance;
+    let router = webhook::router(conveyors.target_kind(), limits, conveyors.clone(), gate);
+    http::serve(listener, tls, router, http_limits, stop).await;
+    // Nobody brings anything any more; what was brought is finished.
+    conveyors.finish().await;
+    Ok(())
+}
+
+/// Asks the target what it is, before anybody is served.
+async fn detect<D: Dial>(
+    dial: &D,
+    settings: &StartSettings,
+) -> Result<replicator_core::dialect::Product, GaveUp> {
+    let gave_up = |trouble| match trouble {
+        Trouble::Lasting(reason) | Trouble::Settings(reason) | Trouble::Passing(reason) => {
+            GaveUp { reason }
+        }
+    };
+    let options = SessionOptions::default();
+    let session = connect(dial, "target", &settings.target, &options).await.map_err(gave_up)?;
+    let limit = settings.apply_timeout;
+    let server = super::ground::answer("target", limit, product::detect(session.client())).await;
+    let server = server.map_err(gave_up)?;
+    info!("connected to {server}");
+    Ok(server.product)
+}

@@ -1,0 +1,27 @@
+//! What `start` needs to know, as plain values.
+use std::time::Duration;
+
+use replicator_core::Config;
+
+use crate::pg::conninfo::ConnInfo;
+use crate::pg::pool::PoolLimits;
+use crate::source::changefeed::webhook::WebhookLimits;
+
+/// What `start` needs.
+#[derive(Clone, Debug)]
+pub struct StartSettings {
+    /// The target.
+    pub target: ConnInfo,
+    /// Limits and delays of each machine.
+    pub core: Config,
+    /// How much is taken from those who call us.
+    pub webhook: WebhookLimits,
+    /// Longest time for one target transaction.
+    pub apply_timeout: Duration,
+    /// The dead-letter table in each target schema.
+    pub dlq_table: String,
+    /// How often to read the target's tables again; `None` is never.
+    pub schema_refresh: Option<Duration>,
+    /// Connections to the target, for each schema.
+    pub target_pool: PoolLimits,
+}

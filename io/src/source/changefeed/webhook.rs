@@ -1,0 +1,290 @@
+//! What a changefeed asks by HTTP: where its rows belong, what they are, and the answer.
+//!
+//! A success means that what the request brought is durable. Everything else is asked again by the
+//! changefeed, so a request is refused as a whole and early: where it belongs is looked at before who
+//! sends it, who sends it before the body is read, and a body is read only if there is room for it.
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt as _;
+use replicator_core::decode::changefeed::{
+    BodyKind, Changefeed, Endpoint, FeedError, Limits, Message, Scope, TargetKind,
+};
+use replicator_core::model::ident::SchemaName;
+use replicator_core::model::mutation::TimedMutation;
+use replicator_core::model::position::PartitionId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::{debug, warn};
+
+use super::inbox::{Brought, Inbox};
+
+/// Bodies are counted in units of so many bytes.
+const UNIT: usize = 1 << 10;
+
+/// When a caller that is sent away may come again, in seconds.
+const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// Readers of bodies that are kept for the next request, for each run.
+const READERS_MAX: usize = 16;
+
+/// How much is taken, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WebhookLimits {
+    /// Of one body.
+    pub body: Limits,
+    /// All bodies that are being read or wait to become durable, in bytes.
+    pub bodies_bytes_max: usize,
+    /// The longest that a request may take.
+    pub response_timeout: Duration,
+}
+
+/// The run that takes the rows of a schema, as long as it lasts.
+#[derive(Debug)]
+pub struct Live {
+    inbox: Inbox,
+    fresh: Changefeed,
+    readers: Mutex<Vec<Changefeed>>,
+}
+
+impl Live {
+    /// A run with its inbox, and what reads bodies for its catalog.
+    #[must_use]
+    pub fn new(inbox: Inbox, reader: Changefeed) -> Self {
+        Self { inbox, fresh: reader, readers: Mutex::default() }
+    }
+
+    /// Whether the run has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.inbox.is_closed()
+    }
+
+    /// Reads a body. It takes as long as the body is large, and waits for nothing.
+    fn read(&self, scope: &Scope, kind: BodyKind, body: &[u8]) -> Result<Brought, FeedError> {
+        let readers = || self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = readers().pop();
+        let mut reader = kept.unwrap_or_else(|| self.fresh.clone());
+        let brought = match reader.read(scope, kind, body)? {
+            Message::Rows(rows) => {
+                Brought::Rows(rows.collect::<Result<Vec<TimedMutation>, FeedError>>()?)
+            }
+            // One changefeed for each schema.
+            Message::Resolved(time) => Brought::Resolved(PartitionId(0), time),
+        };
+        let mut readers = readers();
+        if readers.len() < READERS_MAX {
+            readers.push(reader);
+        }
+        Ok(brought)
+    }
+}
+
+/// Why a schema has no run that could take its rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// The target has no such schema, or it has no tables.
+    Unknown,
+    /// There will be one.
+    NotYet,
+}
+
+/// Finds the run of a schema.
+pub trait Runs: Send + Sync + 'static {
+    /// The run that takes rows of `schema`, begun if there was none. Waits until it has begun.
+    fn live(&self, schema: &SchemaName) -> impl Future<Output = Result<Arc<Live>, Absent>> + Send;
+}
+
+/// Who may bring rows.
+pub trait Gate: Send + Sync + 'static {
+    /// Whether a request with these headers and this query may bring rows of `schema`.
+    fn admits(&self, headers: &HeaderMap, query: Option<&str>, schema: &SchemaName) -> bool;
+}
+
+/// Everybody may.
+#[derive(Clone, Copy, Debug)]
+pub struct Open;
+
+impl Gate for Open {
+    fn admits(&self, _: &HeaderMap, _: Option<&str>, _: &SchemaName) -> bool {
+        true
+    }
+}
+
+struct Webhook<R, G> {
+    target: TargetKind,
+    limits: WebhookLimits,
+    room: Arc<Semaphore>,
+    runs: R,
+    gate: G,
+    refusals: AtomicU64,
+}
+
+/// Answers the requests of changefeeds, whatever their path.
+pub fn router<R: Runs, G: Gate>(
+    target: TargetKind,
+    limits: WebhookLimits,
+    runs: R,
+    gate: G,
+) -> Router {
+    let room = Arc::new(Semaphore::new(limits.bodies_bytes_max.div_ceil(UNIT)));
+    let refusals = AtomicU64::new(0);
+    let webhook = Webhook { target, limits, room, runs, gate, refusals };
+    Router::new().fallback(answer::<R, G>).with_state(Arc::new(webhook))
+}
+
+async fn answer<R: Runs, G: Gate>(
+    State(webhook): State<Arc<Webhook<R, G>>>,
+    request: Request<Body>,
+) -> Response {
+    let limit = webhook.limits.response_timeout;
+    let answered = tokio::time::timeout(limit, webhook.take(request)).await;
+    match answered.unwrap_or_else(|_| Err(Refusal::busy("it took too long"))) {
+        Ok(()) => (StatusCode::OK, "OK").into_response(),
+        Err(refusal) => webhook.refuse(refusal),
+    }
+}
+
+/// Why a request is refused: what the caller reads, and what the operator does.
+#[derive(Debug)]
+struct Refusal {
+    status: StatusCode,
+    public: &'static str,
+    detail: String,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, public: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, public, detail: detail.into() }
+    }
+
+    /// The same request may be taken later.
+    fn busy(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "not ready, try again", detail)
+    }
+
+    fn full() -> Self {
+        let detail = "there is no room for more bodies";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too many requests, try again", detail)
+    }
+
+    fn of(error: &FeedError) -> Self {
+        let status = StatusCode::from_u16(error.kind().status());
+        let status = status.unwrap_or(StatusCode::BAD_REQUEST);
+        Self::new(status, error.public(), error.to_string())
+    }
+}
+
+impl<R: Runs, G: Gate> Webhook<R, G> {
+    async fn take(&self, request: Request<Body>) -> Result<(), Refusal> {
+        let (head, body) = request.into_parts();
+        let endpoint = Endpoint::parse(self.target, head.uri.path()).map_err(|error| {
+            Refusal::new(StatusCode::NOT_FOUND, error.public(), error.to_string())
+        })?;
+        if !self.gate.admits(&head.headers, head.uri.query(), &endpoint.schema) {
+            let public = "missing or invalid access token";
+            return Err(Refusal::new(StatusCode::UNAUTHORIZED, public, public));
+        }
+        if head.method != Method::POST && head.method != Method::PUT {
+            let public = "only POST and PUT bring rows";
+            return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, public, public));
+        }
+        check_headers(&head.headers, &self.limits.body)?;
+        let live = self.runs.live(&endpoint.schema).await.map_err(|absent| match absent {
+            Absent::Unknown => {
+                let detail = format!("the target has no tables in schema {}", endpoint.schema);
+                Refusal::new(StatusCode::BAD_REQUEST, "unknown schema", detail)
+            }
+            Absent::NotYet => Refusal::busy("the target or staging is not ready"),
+        })?;
+        if let Scope::Query(_) = endpoint.scope {
+            let public = "changefeeds of queries are not built yet";
+            return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, public, public));
+        }
+        let (body, _room) = self.body(body).await?;
+        let brought = live
+            .read(&endpoint.scope, endpoint.body, &body)
+            .map_err(|error| Refusal::of(&error))?;
+        drop(body);
+        if brought == Brought::Rows(Vec::new()) {
+            return Ok(());
+        }
+        live.inbox.hand_in(brought).await.map_err(|ended| Refusal::busy(ended.to_string()))
+    }
+
+    /// Reads a body while there is room, which is taken until the request is answered.
+    async fn body(&self, body: Body) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Refusal> {
+        let limit = self.limits.body.body_bytes_max;
+        let mut frames = body.into_data_stream();
+        let mut read: Vec<u8> = Vec::new();
+        let mut room: Option<OwnedSemaphorePermit> = None;
+        while let Some(frame) = frames.next().await {
+            let frame = frame.map_err(|error| {
+                let detail = crate::error_chain(&error);
+                Refusal::new(StatusCode::BAD_REQUEST, "the body ended too early", detail)
+            })?;
+            if limit < read.len().saturating_add(frame.len()) {
+                return Err(Refusal::of(&FeedError::TooLarge {
+                    what: replicator_core::decode::changefeed::Part::Body,
+                    limit,
+                }));
+            }
+            let units = u32::try_from(frame.len().div_ceil(UNIT)).map_err(|_| Refusal::full())?;
+            let more = Arc::clone(&self.room).try_acquire_many_owned(units);
+            let more = more.map_err(|_| Refusal::full())?;
+            match &mut room {
+                Some(room) => room.merge(more),
+                None => room = Some(more),
+            }
+            read.extend_from_slice(&frame);
+        }
+        Ok((Bytes::from(read), room))
+    }
+
+    /// What the caller is told is short and says nothing about us; the log has the rest under the same
+    /// number.
+    fn refuse(&self, refusal: Refusal) -> Response {
+        let Refusal { status, public, detail } = refusal;
+        let incident = self.refusals.fetch_add(1, Ordering::Relaxed) + 1;
+        let text = format!("{public} (incident {incident})\n");
+        if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
+            debug!(incident, status = status.as_u16(), "request sent away: {detail}");
+            return (status, [(RETRY_AFTER, RETRY_SECONDS)], text).into_response();
+        }
+        warn!(incident, status = status.as_u16(), "request refused: {detail}");
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            return (status, [(ALLOW, HeaderValue::from_static("POST, PUT"))], text)
+                .into_response();
+        }
+        (status, text).into_response()
+    }
+}
+
+/// What can be told before the body is read.
+fn check_headers(headers: &HeaderMap, limits: &Limits) -> Result<(), Refusal> {
+    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    if let Some(length) = length.and_then(|text| text.parse::<u64>().ok())
+        && usize::try_from(length).unwrap_or(usize::MAX) > limits.body_bytes_max
+    {
+        let what = replicator_core::decode::changefeed::Part::Body;
+        return Err(Refusal::of(&FeedError::TooLarge { what, limit: limits.body_bytes_max }));
+    }
+    match headers.get(CONTENT_ENCODING) {
+        None => Ok(()),
+        Some(encoding) if encoding == "identity" => Ok(()),
+        Some(_) => {
+            let public = "the body is encoded in a way that is not understood";
+            Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, public, public))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
