@@ -54,7 +54,7 @@ pub fn transaction(
     }
     let (after, altered) = (writer.database, writer.version);
     let layout = if setup.alters { source_layout(version) } else { 0 };
-    drafted(setup.kind, source, &done, (after, altered), layout)
+    drafted(setup, source, &done, (after, altered), layout)
 }
 
 /// The source's tables are altered after every few changes.
@@ -66,7 +66,7 @@ fn source_layout(version: i64) -> usize {
 /// What the source sends for statements that were run. `after` is its database afterwards, with the
 /// number of its last change.
 pub(crate) fn drafted(
-    kind: Kind,
+    setup: &Setup,
     source: &Database,
     done: &[Done],
     (after, version): (Database, i64),
@@ -84,11 +84,11 @@ pub(crate) fn drafted(
     });
     let (mutations, changes) = (Vec::new(), Vec::new());
     let mut draft = Draft { mutations, changes, divisible, after, version, layout };
-    match kind {
+    match setup.kind {
         Kind::Ordered => done.iter().for_each(|done| draft.send_statement(done)),
         Kind::Changefeed => {
             draft.send_ends(source, done);
-            if !has_an_order(source, &draft.mutations) {
+            if !has_an_order(setup, source, &draft.mutations) {
                 return None;
             }
         }
@@ -99,11 +99,16 @@ pub(crate) fn drafted(
 /// Whether the ends of the rows can be reached without going through anything else. A changefeed does not
 /// tell how the source got there, so what it changed by way of other values cannot be repeated: a swap
 /// of unique values, or the first rows of two tables that refer to each other.
-fn has_an_order(before: &Database, ends: &[Mutation]) -> bool {
+///
+/// Rows of one table that refer to each other in a circle need one statement. Only where changes are folded
+/// can that be relied on: otherwise a batch may cut them apart where a row comes for the second time.
+fn has_an_order(setup: &Setup, before: &Database, ends: &[Mutation]) -> bool {
     let mut ends = ends.to_vec();
     arrange(&schema().catalog, &mut ends);
     let mut target = before.clone();
-    let steps = plan(&schema().catalog, &ends, &ApplyOrder::Source, &[]);
+    let alone = ApplyOrder::RowWise(0..ends.len());
+    let order = if setup.config.collapse { ApplyOrder::Source } else { alone };
+    let steps = plan(&schema().catalog, &ends, &order, &[]);
     steps.iter().all(|step| target.run(step).is_ok()) && target.end_transaction().is_ok()
 }
 

@@ -40,7 +40,7 @@ impl World {
             writer.run(statement, &mut done)?;
         }
         let after = (writer.database, writer.version);
-        let draft = drafted(setup.kind, source, &done, after, 0);
+        let draft = drafted(setup, source, &done, after, 0);
         let draft = draft.ok_or_else(|| Refusal::Rejected("nothing has changed".to_owned()))?;
         self.push(draft, &mut random);
         Ok(())
