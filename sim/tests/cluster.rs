@@ -96,3 +96,18 @@ fn a_run_that_was_replaced_changes_nothing() {
     }
     assert!(0 < fenced, "no run was replaced while it was writing");
 }
+
+/// A server that crashes sets its slot back. An idle one hears again what is saved, without writing a word.
+#[test]
+fn a_source_that_forgot_is_told_again_what_is_saved() {
+    let report = play(&[
+        (0, Step::Hold("rival", "source")),
+        (800, Step::Release("rival", "source")),
+        (1_000, Step::Commit),
+        (3_000, Step::Kill("source")),
+        (4_000, Step::Restart("source")),
+    ]);
+    assert_eq!(report.outcome, Outcome::Arrived, "{:#?}", report.trace);
+    let told = report.trace.iter().filter(|line| line.contains("recovers, its slot is at 0/100"));
+    assert_eq!(told.count(), 1, "the slot is set back");
+}
