@@ -353,6 +353,16 @@ impl Machine {
             {
                 self.rest(job, detail)
             }
+            // What needs one statement, such as rows in a circle, may be cut apart by a transaction between.
+            Failure::Constraint { .. }
+                if job.request.order == ApplyOrder::Source
+                    && job.request.dead.is_empty()
+                    && retry::divides(&job) =>
+            {
+                retry::halve(&mut job);
+                self.start_apply(job, effects);
+                Ok(())
+            }
             Failure::Constraint { detail, at } | Failure::Rejected { detail, at } => {
                 self.on_rejected(job, detail, at, effects)
             }
@@ -380,15 +390,8 @@ impl Machine {
                 Ok(())
             }
             // Refused at commit: a deferred constraint. Halve until it is one transaction.
-            None if job.request.batch.ends.len() > 1 && job.request.batch.piece == Piece::Whole => {
-                let (left, right) = retry::halve(&job.request.batch);
-                job.rest.push(Arc::new(right));
-                job.request = ApplyRequest {
-                    batch: Arc::new(left),
-                    order: ApplyOrder::Source,
-                    dead: Vec::new(),
-                };
-                job.tries = 0;
+            None if retry::divides(&job) => {
+                retry::halve(&mut job);
                 self.start_apply(job, effects);
                 Ok(())
             }

@@ -88,7 +88,7 @@ pub(crate) fn drafted(
         Kind::Ordered => done.iter().for_each(|done| draft.send_statement(done)),
         Kind::Changefeed => {
             draft.send_ends(source, done);
-            if !has_an_order(setup, source, &draft.mutations) {
+            if !has_an_order(source, &draft.mutations) {
                 return None;
             }
         }
@@ -99,16 +99,11 @@ pub(crate) fn drafted(
 /// Whether the ends of the rows can be reached without going through anything else. A changefeed does not
 /// tell how the source got there, so what it changed by way of other values cannot be repeated: a swap
 /// of unique values, or the first rows of two tables that refer to each other.
-///
-/// Rows of one table that refer to each other in a circle need one statement. Only where changes are folded
-/// can that be relied on: otherwise a batch may cut them apart where a row comes for the second time.
-fn has_an_order(setup: &Setup, before: &Database, ends: &[Mutation]) -> bool {
+fn has_an_order(before: &Database, ends: &[Mutation]) -> bool {
     let mut ends = ends.to_vec();
     arrange(&schema().catalog, &mut ends);
     let mut target = before.clone();
-    let alone = ApplyOrder::RowWise(0..ends.len());
-    let order = if setup.config.collapse { ApplyOrder::Source } else { alone };
-    let steps = plan(&schema().catalog, &ends, &order, &[]);
+    let steps = plan(&schema().catalog, &ends, &ApplyOrder::Source, &[]);
     steps.iter().all(|step| target.run(step).is_ok()) && target.end_transaction().is_ok()
 }
 

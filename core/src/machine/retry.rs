@@ -1,9 +1,11 @@
 //! When to try again, and how to cut a refused batch in two.
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::config::Retry;
-use crate::model::mutation::{ApplyBatch, TxEnd};
+use crate::flow::apply::Job;
+use crate::model::mutation::{ApplyBatch, ApplyOrder, ApplyRequest, Piece, TxEnd};
 use crate::model::position::TxSeq;
 
 /// Random numbers for retry delays, part of the machine's state so that a run can be repeated.
@@ -36,8 +38,23 @@ impl Jitter {
     }
 }
 
+/// Whether a job can be halved.
+pub(super) fn divides(job: &Job) -> bool {
+    let batch = &job.request.batch;
+    batch.ends.len() > 1 && batch.piece == Piece::Whole
+}
+
+/// Leaves the older half of the transactions to be applied, and puts the younger half aside.
+pub(super) fn halve(job: &mut Job) {
+    let (left, right) = split(&job.request.batch);
+    job.rest.push(Arc::new(right));
+    job.request =
+        ApplyRequest { batch: Arc::new(left), order: ApplyOrder::Source, dead: Vec::new() };
+    job.tries = 0;
+}
+
 /// Splits a batch of two or more transactions between two of them.
-pub(super) fn halve(batch: &ApplyBatch) -> (ApplyBatch, ApplyBatch) {
+fn split(batch: &ApplyBatch) -> (ApplyBatch, ApplyBatch) {
     let middle = batch.ends.len() >> 1;
     let (left_ends, right_ends) = batch.ends.split_at(middle);
     let Some(cut) = left_ends.last() else { panic!("a batch of one transaction cannot be halved") };
