@@ -63,6 +63,9 @@ pub enum Effect {
         op: OpId,
         /// Idempotent on (table, key, time).
         rows: Vec<TimedMutation>,
+        /// What was promised before they came, inclusive. Rows of this time and older ones come late: they
+        /// were here before, or somebody broke a promise. See the store's contract.
+        floor: Hlc,
     },
 }
 
@@ -89,7 +92,9 @@ impl fmt::Display for Effect {
             Self::SaveResolved { op, partition, resolved } => {
                 write!(f, "save-resolved {op} {partition} {resolved}")
             }
-            Self::Stage { op, rows } => write!(f, "stage {op} rows={}", rows.len()),
+            Self::Stage { op, rows, floor } => {
+                write!(f, "stage {op} rows={} floor={floor}", rows.len())
+            }
         }
     }
 }

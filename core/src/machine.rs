@@ -20,15 +20,13 @@ use crate::flow::stage::{Promise, Stage};
 use crate::flow::sweep::Sweep;
 use crate::footprint::rules;
 use crate::model::catalog::Catalog;
-use crate::model::mutation::{
-    ApplyBatch, ApplyOrder, ApplyRequest, Mutation, OrderedTx, Piece, TimedMutation,
-};
+use crate::model::mutation::{ApplyBatch, ApplyOrder, ApplyRequest, Mutation, OrderedTx, Piece};
 use crate::model::position::{Applied, OpId, PartitionId, Position, Ticket};
 use crate::model::time::{Hlc, MonoTime};
-use crate::plan::arrange;
 use crate::status::Status;
 use crate::stop::Stop;
 
+mod feed;
 mod retry;
 
 /// What survives a crash. The only way to build a machine, so that starting and recovering are one
@@ -137,11 +135,7 @@ impl Machine {
                     self.batch.push(now, &self.catalog, tx);
                 }
             }
-            Event::RowsReceived { request, rows } => {
-                let op = self.next_op();
-                self.stage.rows_started(op, request);
-                effects.push(Effect::Stage { op, rows });
-            }
+            Event::RowsReceived { request, rows } => self.on_rows(request, rows, effects),
             Event::ResolvedReceived { request, partition, resolved } => {
                 if !self.frontier.knows(partition) {
                     return Err(Stop::UnknownPartition { partition });
@@ -198,12 +192,7 @@ impl Machine {
 
     /// Moves everything as far as it will go. Read this to see the whole route.
     fn pump(&mut self, effects: &mut Effects) {
-        while let Some(promise) = self.stage.take_kept() {
-            let op = self.next_op();
-            let Promise { partition, resolved, request: _ } = promise;
-            self.stage.save_started(op, promise);
-            effects.push(Effect::SaveResolved { op, partition, resolved });
-        }
+        self.pump_stage(effects);
         if self.trunk_has_room()
             && let Some((after, through)) = self.sweep.next_range(self.frontier.group())
         {
@@ -232,20 +221,6 @@ impl Machine {
             let op = self.next_op();
             self.retire.started(op, through);
             effects.push(Effect::RetireStaged { op, through });
-        }
-    }
-
-    fn on_page(&mut self, op: OpId, rows: Vec<TimedMutation>, exhausted: bool) {
-        let mut ordered: Vec<OrderedTx> = Vec::new();
-        for (time, mut mutations) in self.sweep.page(op, rows, exhausted) {
-            arrange(&self.catalog, &mut mutations);
-            ordered.push(self.admit.staged(time, mutations));
-        }
-        // The range may end in silence; the checkpoint still moves to its end.
-        let swept = Position::Hlc(self.sweep.read_through());
-        ordered.extend(self.admit.idle_through(swept));
-        for tx in ordered {
-            self.batch.push(self.now, &self.catalog, tx);
         }
     }
 

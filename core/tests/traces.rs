@@ -360,9 +360,11 @@ fn catalog() -> Catalog {
 fn show(effect: &Effect) -> String {
     match effect {
         Effect::Apply { op, request } => format!("apply {op} {}", show_request(request)),
-        Effect::Stage { op, rows } => {
+        Effect::Stage { op, rows, floor } => {
+            let late = rows.iter().any(|row| row.time <= *floor);
+            let late = if late { format!(" floor={floor}") } else { String::new() };
             let rows: Vec<&Mutation> = rows.iter().map(|row| &row.mutation).collect();
-            format!("stage {op} [{}]", show_rows(&rows))
+            format!("stage {op} [{}]{late}", show_rows(&rows))
         }
         other @ (Effect::Acknowledge(_)
         | Effect::Answer(_)

@@ -203,7 +203,7 @@ async fn perform(
         Effect::SaveResolved { op, partition, resolved } => {
             (op, staging.save_resolved(fence, partition, resolved).await)
         }
-        Effect::Stage { op, rows } => (op, staging.stage(fence, rows).await),
+        Effect::Stage { op, rows, floor } => (op, staging.stage(fence, rows, floor).await),
         Effect::Acknowledge(_) | Effect::Answer(_) => unreachable!("done by the driver itself"),
     };
     let event = match outcome {

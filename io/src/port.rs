@@ -95,6 +95,11 @@ pub trait Staging: Clone + Send + Sync + 'static {
 
     /// Does [`Effect::Stage`](replicator_core::Effect::Stage). Idempotent on (table, key, time).
     ///
+    /// A row whose time is not after `floor` comes late: what was staged through there may have been read.
+    /// It is kept only if nothing as new was ever staged of the same row, however long ago, and then as of
+    /// the [next](Hlc::next) time after `floor`. So what a source sends again changes nothing, and what it
+    /// should have sent before is not lost.
+    ///
     /// # Errors
     ///
     /// See [`Failure`].
@@ -102,6 +107,7 @@ pub trait Staging: Clone + Send + Sync + 'static {
         &self,
         fence: Fence,
         rows: Vec<TimedMutation>,
+        floor: Hlc,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 

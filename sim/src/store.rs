@@ -21,6 +21,8 @@ pub struct Store {
     // By time and key. The key is what the source sent: two rows of a table whose keys we cannot compare
     // have the same `RowKey`.
     staged: BTreeMap<(Hlc, TableId, Tuple), Mutation>,
+    // The newest time that was ever staged of each row.
+    latest: BTreeMap<(TableId, Tuple), Hlc>,
     // What each target transaction holds, written by the transaction itself.
     applied: BTreeMap<(Fence, TxSeq), Applied>,
 }
@@ -114,11 +116,22 @@ impl Store {
         *saved = to.max(*saved);
     }
 
-    /// Stages rows.
-    pub fn stage(&mut self, rows: &[TimedMutation]) {
-        for TimedMutation { time, mutation } in rows {
-            let key = (*time, mutation.table, sent_key(mutation));
-            self.staged.insert(key, mutation.clone());
+    /// Stages rows. Those at or before `floor` come late; see [`Staging::stage`].
+    ///
+    /// [`Staging::stage`]: replicator_io::port::Staging::stage
+    pub fn stage(&mut self, rows: &[TimedMutation], floor: Hlc) {
+        let mut sorted: Vec<&TimedMutation> = rows.iter().collect();
+        sorted.sort_by_key(|row| row.time);
+        for TimedMutation { time, mutation } in sorted {
+            let row = (mutation.table, sent_key(mutation));
+            let newest = self.latest.get(&row).copied();
+            let late = *time <= floor;
+            if late && newest.is_some_and(|newest| *time <= newest) {
+                continue;
+            }
+            let when = if late { floor.next() } else { *time };
+            self.staged.insert((when, row.0, row.1.clone()), mutation.clone());
+            self.latest.insert(row, newest.unwrap_or_default().max(*time));
         }
     }
 

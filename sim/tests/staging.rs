@@ -11,6 +11,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestCaseError, TestRunner};
 use replicator_core::model::position::{PartitionId, Position};
+use replicator_core::model::time::Hlc;
 use replicator_io::disk::{Disk, StdDisk};
 use replicator_io::port::{Fence, Staging};
 use replicator_io::staging::embedded::{
@@ -132,8 +133,9 @@ async fn compare(words: &[u64]) -> Result<(), TestCaseError> {
             Step::Stage => {
                 let rows: Vec<_> =
                     (0..random.within(0, 6)).map(|_| row(&mut random, version)).collect();
-                let one = model.stage(fence, rows.clone()).await;
-                prop_assert_eq!(one, embedded.stage(fence, rows).await);
+                let floor = if random.chance(50) { time(&mut random) } else { Hlc::default() };
+                let one = model.stage(fence, rows.clone(), floor).await;
+                prop_assert_eq!(one, embedded.stage(fence, rows, floor).await);
             }
             Step::Retire => {
                 let through = time(&mut random);

@@ -74,6 +74,16 @@ impl FromStr for Hlc {
 }
 
 impl Hlc {
+    /// The least time after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        if self.logical < LOGICAL_MAX {
+            Self { nanos: self.nanos, logical: self.logical.saturating_add(1) }
+        } else {
+            Self { nanos: self.nanos.saturating_add(1), logical: 0 }
+        }
+    }
+
     /// Parses what [`from_str`](Self::from_str) does.
     pub(crate) fn from_ascii(bytes: &[u8]) -> Result<Self, ParseHlcError> {
         let dot = bytes.iter().position(|byte| *byte == b'.').ok_or(ParseHlcError)?;

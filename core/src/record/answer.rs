@@ -165,9 +165,10 @@ fn put_effect(catalog: &Catalog, out: &mut Vec<u8>, effect: &Effect) {
             put_number(out, u64::from(partition.0));
             put_hlc(out, *resolved);
         }
-        Effect::Stage { op, rows: timed } => {
+        Effect::Stage { op, rows: timed, floor } => {
             out.push(7);
             put_number(out, op.0);
+            put_hlc(out, *floor);
             rows.put_timed(out, timed);
         }
     }

@@ -76,7 +76,9 @@ impl Hider {
                 let (batch, order, dead) = (Arc::new(batch), order.clone(), dead.clone());
                 Effect::Apply { op: *op, request: ApplyRequest { batch, order, dead } }
             }
-            Effect::Stage { op, rows } => Effect::Stage { op: *op, rows: self.timed(rows) },
+            Effect::Stage { op, rows, floor } => {
+                Effect::Stage { op: *op, rows: self.timed(rows), floor: *floor }
+            }
             Effect::Acknowledge(_)
             | Effect::Answer(_)
             | Effect::ReadStaged { .. }

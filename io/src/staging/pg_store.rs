@@ -246,7 +246,7 @@ impl<D: Dial> Staging for PgStore<D> {
         Err(unsupported())
     }
 
-    async fn stage(&self, _: Fence, _: Vec<TimedMutation>) -> Result<(), Failure> {
+    async fn stage(&self, _: Fence, _: Vec<TimedMutation>, _: Hlc) -> Result<(), Failure> {
         Err(unsupported())
     }
 }

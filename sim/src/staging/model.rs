@@ -62,7 +62,12 @@ impl Staging for ModelStaging {
         self.change(fence, |store| store.save_resolved(partition, resolved))
     }
 
-    async fn stage(&self, fence: Fence, rows: Vec<TimedMutation>) -> Result<(), Failure> {
-        self.change(fence, |store| store.stage(&rows))
+    async fn stage(
+        &self,
+        fence: Fence,
+        rows: Vec<TimedMutation>,
+        floor: Hlc,
+    ) -> Result<(), Failure> {
+        self.change(fence, |store| store.stage(&rows, floor))
     }
 }

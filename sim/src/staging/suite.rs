@@ -23,6 +23,8 @@ pub async fn suite<S: Staging>(mut fresh: impl AsyncFnMut(&str) -> S) {
     a_range_has_an_open_and_a_closed_end(&fresh("ranges").await).await;
     what_is_retired_is_gone_and_nothing_else(&fresh("retires").await).await;
     many_may_stage_at_once(&fresh("many").await).await;
+    w44_what_comes_late_is_kept_only_if_it_is_news(&fresh("late").await).await;
+    what_is_on_time_goes_before_what_comes_late(&fresh("on time").await).await;
 }
 
 fn hlc(nanos: u64) -> Hlc {
@@ -52,7 +54,7 @@ async fn begun<S: Staging>(store: &S) -> Fence {
 }
 
 async fn staged<S: Staging>(store: &S, fence: Fence, rows: &[TimedMutation]) {
-    store.stage(fence, rows.to_vec()).await.expect("rows are staged");
+    store.stage(fence, rows.to_vec(), Hlc::default()).await.expect("rows are staged");
 }
 
 async fn read<S: Staging>(store: &S, after: Hlc, through: Hlc, rows_max: u32) -> StagedPage {
@@ -71,7 +73,7 @@ async fn a_later_run_fences_an_earlier_one<S: Staging>(store: &S) {
     let new = begun(store).await;
     assert!(old < new);
     let late = vec![plain(hlc(1), 2, None)];
-    assert_eq!(store.stage(old, late).await, Err(Failure::Fenced));
+    assert_eq!(store.stage(old, late, Hlc::default()).await, Err(Failure::Fenced));
     assert_eq!(store.retire(old, hlc(9)).await, Err(Failure::Fenced));
     assert_eq!(store.save_checkpoint(old, Position::Hlc(hlc(9))).await, Err(Failure::Fenced));
     assert_eq!(store.save_resolved(old, PartitionId(0), hlc(9)).await, Err(Failure::Fenced));
@@ -182,10 +184,52 @@ async fn many_may_stage_at_once<S: Staging>(store: &S) {
     let mut tasks = tokio::task::JoinSet::new();
     for part in 0..8 {
         let (store, rows) = (store.clone(), rows(part).collect::<Vec<_>>());
-        tasks.spawn(async move { store.stage(fence, rows).await });
+        tasks.spawn(async move { store.stage(fence, rows, Hlc::default()).await });
     }
     while let Some(ended) = tasks.join_next().await {
         assert_eq!(ended.expect("it does not panic"), Ok(()));
     }
     assert_eq!(all(store).await.len(), 160);
+}
+
+async fn late<S: Staging>(store: &S, fence: Fence, floor: Hlc, rows: &[TimedMutation]) {
+    store.stage(fence, rows.to_vec(), floor).await.expect("rows are staged");
+}
+
+async fn w44_what_comes_late_is_kept_only_if_it_is_news<S: Staging>(store: &S) {
+    let fence = begun(store).await;
+    let (first, second) = (plain(hlc(5), 1, Some(5)), plain(hlc(7), 2, Some(7)));
+    staged(store, fence, &[first.clone(), second.clone()]).await;
+    store.retire(fence, hlc(10)).await.expect("rows are retired");
+    // The same again, and older images: long retired, and known all the same.
+    let again = [first, second, plain(hlc(6), 2, Some(6)), plain(hlc(1), 1, None)];
+    late(store, fence, hlc(10), &again).await;
+    assert_eq!(all(store).await, []);
+    // A newer image of one row, and a row that was never here, both of a time that was read: they are
+    // read again, after that.
+    let after = hlc(10).next();
+    let news = [plain(hlc(8), 1, Some(8)), plain(hlc(2), 3, Some(2))];
+    late(store, fence, hlc(10), &news).await;
+    assert_eq!(all(store).await, [plain(after, 1, Some(8)), plain(after, 3, Some(2))]);
+    // What is newer among them stays, whichever comes first.
+    late(store, fence, hlc(10), &[plain(hlc(3), 3, Some(3)), plain(hlc(7), 1, Some(7))]).await;
+    assert_eq!(all(store).await, [plain(after, 1, Some(8)), plain(after, 3, Some(3))]);
+    store.retire(fence, after).await.expect("rows are retired");
+}
+
+async fn what_is_on_time_goes_before_what_comes_late<S: Staging>(store: &S) {
+    let (fence, floor) = (begun(store).await, hlc(10));
+    late(store, fence, floor, &[plain(hlc(8), 1, Some(8))]).await;
+    // Of the same time as what came late: it is newer.
+    let same = plain(floor.next(), 1, Some(11));
+    late(store, fence, floor, std::slice::from_ref(&same)).await;
+    late(store, fence, floor, &[plain(hlc(9), 1, Some(9))]).await;
+    assert_eq!(all(store).await, [same]);
+    // Out of order, but on time: both are told.
+    late(store, fence, floor, &[plain(hlc(30), 1, None)]).await;
+    late(store, fence, floor, &[plain(hlc(20), 1, Some(20))]).await;
+    assert_eq!(read(store, floor.next(), hlc(40), 9).await.rows.len(), 2);
+    late(store, fence, hlc(40), &[plain(hlc(25), 1, Some(25))]).await;
+    assert_eq!(read(store, hlc(40), hlc(90), 9).await.rows, []);
+    store.retire(fence, hlc(90)).await.expect("rows are retired");
 }

@@ -188,7 +188,7 @@ impl World {
                 );
                 store.save_resolved(*partition, *resolved);
             }
-            Effect::Stage { rows, .. } => store.stage(rows),
+            Effect::Stage { rows, floor, .. } => store.stage(rows, *floor),
             Effect::ReadStaged { .. } | Effect::Acknowledge(_) | Effect::Answer(_) => {
                 unreachable!("changes nothing")
             }

@@ -228,7 +228,7 @@ impl Story {
                     (0..count).map(|_| row(&mut self.random, self.version)).collect();
                 // Time 0 is not in any range; keys that cannot be compared look alike here.
                 rows.retain(|row| Hlc::default() < row.time && !is_odd(row));
-                let answered = answered(store.stage(fence, rows.clone()).await)?;
+                let answered = answered(store.stage(fence, rows.clone(), Hlc::default()).await)?;
                 self.expected.staged(&rows, answered);
             }
         }
@@ -246,7 +246,7 @@ impl Story {
         let store = store(&file, "s");
         let fence = self.expected.check(&store).await?.ok_or("it does not begin")?;
         let rows = vec![row(&mut self.random, -1)];
-        store.stage(fence, rows).await.map_err(|failure| failure.to_string())
+        store.stage(fence, rows, Hlc::default()).await.map_err(|failure| failure.to_string())
     }
 }
 

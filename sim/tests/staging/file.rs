@@ -31,7 +31,7 @@ fn plain(nanos: u64) -> TimedMutation {
 
 async fn staged(store: &EmbeddedStore, rows: &[TimedMutation]) -> Fence {
     let (fence, _) = store.begin().await.expect("a run begins");
-    store.stage(fence, rows.to_vec()).await.expect("rows are staged");
+    store.stage(fence, rows.to_vec(), Hlc::default()).await.expect("rows are staged");
     fence
 }
 
@@ -92,11 +92,11 @@ fn above_its_limit_a_file_takes_no_more_until_rows_are_retired() {
     let store = store(&file, "s");
     runtime().block_on(async {
         let fence = staged(&store, &[plain(1), plain(2)]).await;
-        let said = store.stage(fence, vec![plain(3)]).await.unwrap_err();
+        let said = store.stage(fence, vec![plain(3)], Hlc::default()).await.unwrap_err();
         assert!(matches!(said, Failure::Transient { .. }), "{said}");
         assert!(said.to_string().contains("may hold 150"), "{said}");
         store.retire(fence, plain(1).time).await.unwrap();
-        assert_eq!(store.stage(fence, vec![plain(3)]).await, Ok(()));
+        assert_eq!(store.stage(fence, vec![plain(3)], Hlc::default()).await, Ok(()));
         assert_eq!(all(&store).await.unwrap().rows, [plain(2), plain(3)]);
     });
 }
@@ -110,14 +110,14 @@ fn a_full_disk_refuses_uploads_and_loses_nothing() {
         let fence = staged(&store, &[plain(1)]).await;
         disk.plan(0, Fault::Full);
         for _ in 0..2 {
-            let said = store.stage(fence, vec![plain(2)]).await.unwrap_err();
+            let said = store.stage(fence, vec![plain(2)], Hlc::default()).await.unwrap_err();
             assert!(matches!(said, Failure::Transient { .. }), "{said}");
             assert!(said.to_string().contains("no space is left for staging file"), "{said}");
             assert!(said.to_string().contains("/data/staging.redb"), "{said}");
         }
         disk.clear_space();
         assert_eq!(all(&store).await.unwrap().rows, [plain(1)]);
-        assert_eq!(store.stage(fence, vec![plain(2)]).await, Ok(()));
+        assert_eq!(store.stage(fence, vec![plain(2)], Hlc::default()).await, Ok(()));
         assert_eq!(all(&store).await.unwrap().rows, [plain(1), plain(2)]);
     });
 }

@@ -10,7 +10,7 @@ use super::group::{Group, Outcome};
 use super::names::{Mapping, Names};
 use super::page::read_page;
 use super::request::{Held, Request, Stream, answer};
-use super::tables::{FORMAT, LAYOUTS, MEMO, RESOLVED, STAGED, TABLES, memo, number_of};
+use super::tables::{FORMAT, LATEST, LAYOUTS, MEMO, RESOLVED, STAGED, TABLES, memo, number_of};
 use super::{EmbeddedError, EmbeddedSettings, Totals};
 use crate::disk::{Disk, Open, PART};
 
@@ -269,6 +269,7 @@ fn create<D: Disk>(
     transaction.open_table(TABLES).map_err(|error| failed(error.into()))?;
     transaction.open_table(LAYOUTS).map_err(|error| failed(error.into()))?;
     transaction.open_table(STAGED).map_err(|error| failed(error.into()))?;
+    transaction.open_table(LATEST).map_err(|error| failed(error.into()))?;
     transaction.commit().map_err(|error| failed(error.into()))?;
     database.close().map_err(|error| failed(error.into()))?;
     disk.rename(&part, path).map_err(disk_failed)?;

@@ -11,7 +11,8 @@ use super::error::row_failure;
 use super::file::{OpenFile, Refused};
 use super::request::{Held, Request, Stream, Write};
 use super::tables::{
-    LAYOUTS, MEMO, RESOLVED, STAGED, TABLES, key_after, memo, position_of, time_bytes, time_of,
+    LATEST, LAYOUTS, MEMO, RESOLVED, STAGED, STREAM_BYTES, TABLES, TIME_BYTES, key_after, memo,
+    position_of, time_bytes, time_of,
 };
 use crate::port::Fence;
 
@@ -37,6 +38,7 @@ pub(super) struct Group<'a> {
     tables: Table<'a, u32, &'static [u8]>,
     layouts: Table<'a, u32, &'static [u8]>,
     staged: Table<'a, &'static [u8], &'static [u8]>,
+    latest: Table<'a, &'static [u8], &'static [u8]>,
     changed: bool,
 }
 
@@ -64,6 +66,7 @@ impl<'a> Group<'a> {
             tables: transaction.open_table(TABLES).map_err(failed)?,
             layouts: transaction.open_table(LAYOUTS).map_err(failed)?,
             staged: transaction.open_table(STAGED).map_err(failed)?,
+            latest: transaction.open_table(LATEST).map_err(failed)?,
             changed: false,
         })
     }
@@ -140,9 +143,9 @@ impl<'a> Group<'a> {
 
     fn write(&mut self, stream: &Stream, write: &Write) -> Result<Progress, Refused> {
         match write {
-            Write::Stage(fence, rows) => {
+            Write::Stage(fence, rows, floor) => {
                 self.check(stream, *fence)?;
-                self.stage(stream, rows)?;
+                self.stage(stream, rows, *floor)?;
             }
             Write::Retire(fence, through) => {
                 self.check(stream, *fence)?;
@@ -168,18 +171,50 @@ impl<'a> Group<'a> {
         if newest == Some(fence.0) { Ok(()) } else { Err(Refused::Request(Failure::Fenced)) }
     }
 
-    fn stage(&mut self, stream: &Stream, rows: &[TimedMutation]) -> Result<(), Refused> {
+    fn stage(
+        &mut self,
+        stream: &Stream,
+        rows: &[TimedMutation],
+        floor: Hlc,
+    ) -> Result<(), Refused> {
         let encoded = self.encoded(stream, rows);
         let encoded =
             encoded.map_err(|error| Refused::Request(row_failure(&self.file.path, &error)))?;
         let bytes: usize = encoded.iter().map(|(key, value)| key.len() + value.len()).sum();
         self.check_room(bytes)?;
-        for (key, value) in &encoded {
-            let old = self.staged.insert(&**key, &**value);
+        for (mut key, value) in encoded {
+            let row = row_of(&key);
+            let sent = *time_in(&mut key);
+            if sent <= time_bytes(floor) {
+                if self.newest(&row)?.is_some_and(|newest| sent <= newest) {
+                    continue;
+                }
+                *time_in(&mut key) = time_bytes(floor.next());
+            }
+            let old = self.staged.insert(&*key, &*value);
             let old = old.map(|old| old.map(|old| old.value().len()));
             let old = old.map_err(|error| EmbeddedError::database(&self.file.path, error))?;
             self.changed = true;
             self.file.totals.replace(key.len(), old, value.len());
+            self.remember(&row, sent)?;
+        }
+        Ok(())
+    }
+
+    /// The newest time that was ever staged of a row.
+    fn newest(&self, row: &[u8]) -> Result<Option<[u8; TIME_BYTES]>, EmbeddedError> {
+        let newest = self.latest.get(row).map_err(|error| self.failed(error))?;
+        let broken = || EmbeddedError::damaged(&self.file.path, &"a time has not twelve bytes");
+        newest.map(|time| time.value().try_into().map_err(|_| broken())).transpose()
+    }
+
+    fn remember(&mut self, row: &[u8], time: [u8; TIME_BYTES]) -> Result<(), EmbeddedError> {
+        let old = self.latest.insert(row, &time[..]);
+        let old = old.map(|old| old.map(|old| old.value().to_vec()));
+        let old = old.map_err(|error| EmbeddedError::database(&self.file.path, error))?;
+        if let Some(old) = old.filter(|old| time[..] < old[..]) {
+            let kept = self.latest.insert(row, &*old).map(drop);
+            kept.map_err(|error| EmbeddedError::database(&self.file.path, error))?;
         }
         Ok(())
     }
@@ -297,4 +332,16 @@ impl<'a> Group<'a> {
     fn failed(&self, error: impl Into<redb::Error>) -> EmbeddedError {
         EmbeddedError::database(&self.file.path, error)
     }
+}
+
+/// What a staged row's key says of the row: all but its time.
+fn row_of(key: &[u8]) -> Vec<u8> {
+    let (stream, rest) = key.split_at(STREAM_BYTES);
+    let (_, row) = rest.split_at(TIME_BYTES);
+    [stream, row].concat()
+}
+
+fn time_in(key: &mut [u8]) -> &mut [u8; TIME_BYTES] {
+    let time = key.get_mut(STREAM_BYTES..).and_then(|rest| rest.first_chunk_mut());
+    time.expect("a key has a time")
 }

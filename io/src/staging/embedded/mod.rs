@@ -238,8 +238,13 @@ impl Staging for EmbeddedStore {
         self.write(Write::Resolved(fence, partition, resolved)).await
     }
 
-    async fn stage(&self, fence: Fence, rows: Vec<TimedMutation>) -> Result<(), Failure> {
-        self.write(Write::Stage(fence, rows)).await
+    async fn stage(
+        &self,
+        fence: Fence,
+        rows: Vec<TimedMutation>,
+        floor: Hlc,
+    ) -> Result<(), Failure> {
+        self.write(Write::Stage(fence, rows, floor)).await
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) enum Request {
 /// What is to be written.
 #[derive(Debug)]
 pub(super) enum Write {
-    Stage(Fence, Vec<TimedMutation>),
+    Stage(Fence, Vec<TimedMutation>, Hlc),
     Retire(Fence, Hlc),
     Checkpoint(Fence, Position),
     Resolved(Fence, PartitionId, Hlc),
@@ -59,7 +59,7 @@ impl Request {
     /// Bytes of rows that it carries, give or take a little.
     pub(super) fn row_bytes(&self) -> usize {
         match self {
-            Self::Write(_, Write::Stage(_, rows), _) => {
+            Self::Write(_, Write::Stage(_, rows, _), _) => {
                 rows.iter().map(|row| row.mutation.len_bytes()).sum()
             }
             Self::Begin(..)

@@ -14,6 +14,8 @@ pub(super) const TABLES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new(
 pub(super) const LAYOUTS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("layouts");
 /// Staged rows: behind the number of the stream as [`replicator_core::staged`] has them.
 pub(super) const STAGED: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("staged");
+/// The newest time that was ever staged of each row: by the key of a staged row without its time.
+pub(super) const LATEST: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("latest");
 
 /// The format of all this.
 pub(super) const FORMAT: u8 = 1;
@@ -38,6 +40,9 @@ pub(super) mod memo {
 
 /// Bytes before the stream's own part of a staged row's key.
 pub(super) const STREAM_BYTES: usize = 4;
+
+/// Bytes of the time that follow.
+pub(super) const TIME_BYTES: usize = 12;
 
 /// The least key of a row of this stream whose time is after `time`.
 pub(super) fn key_after(stream: u32, time: Hlc) -> [u8; 16] {

@@ -139,7 +139,7 @@ fn uploads_that_wait_together_share_one_commit() {
         let (mut requests, mut answers) = (Vec::new(), Vec::new());
         for key in keys {
             let (reply, answer) = oneshot::channel();
-            let write = Write::Stage(fence, vec![row(&stream, key)]);
+            let write = Write::Stage(fence, vec![row(&stream, key)], Hlc::default());
             requests.push(Request::Write(Arc::clone(&stream), write, reply));
             answers.push(answer);
         }

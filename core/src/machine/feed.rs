@@ -1,0 +1,59 @@
+//! What only changefeeds do: rows are staged, promised, and read back.
+use alloc::vec::Vec;
+
+use super::Machine;
+use crate::effect::{Effect, Effects};
+use crate::flow::stage::{LateRows, Next, Promise};
+use crate::model::mutation::{OrderedTx, TimedMutation};
+use crate::model::position::{OpId, Position, RequestId};
+use crate::plan::arrange;
+
+impl Machine {
+    /// Rows go to the store at once, unless one of them comes late: see [`Stage`](crate::flow::stage::Stage).
+    pub(super) fn on_rows(
+        &mut self,
+        request: RequestId,
+        rows: Vec<TimedMutation>,
+        effects: &mut Effects,
+    ) {
+        let promised = self.frontier.group_with(&self.stage.promises());
+        if rows.iter().any(|row| row.time <= promised) {
+            return self.stage.rows_wait(LateRows { request, rows });
+        }
+        let op = self.next_op();
+        self.stage.rows_started(op, request);
+        effects.push(Effect::Stage { op, rows, floor: self.frontier.group() });
+    }
+
+    /// Starts what waited and needs not wait any more.
+    pub(super) fn pump_stage(&mut self, effects: &mut Effects) {
+        while let Some(next) = self.stage.take_ready() {
+            let op = self.next_op();
+            match next {
+                Next::Save(promise) => {
+                    let Promise { partition, resolved, request: _ } = promise;
+                    self.stage.save_started(op, promise);
+                    effects.push(Effect::SaveResolved { op, partition, resolved });
+                }
+                Next::Write(LateRows { request, rows }) => {
+                    self.stage.late_rows_started(op, request);
+                    effects.push(Effect::Stage { op, rows, floor: self.frontier.group() });
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_page(&mut self, op: OpId, rows: Vec<TimedMutation>, exhausted: bool) {
+        let mut ordered: Vec<OrderedTx> = Vec::new();
+        for (time, mut mutations) in self.sweep.page(op, rows, exhausted) {
+            arrange(&self.catalog, &mut mutations);
+            ordered.push(self.admit.staged(time, mutations));
+        }
+        // The range may end in silence; the checkpoint still moves to its end.
+        let swept = Position::Hlc(self.sweep.read_through());
+        ordered.extend(self.admit.idle_through(swept));
+        for tx in ordered {
+            self.batch.push(self.now, &self.catalog, tx);
+        }
+    }
+}
