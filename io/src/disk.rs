@@ -11,11 +11,13 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::SystemTime;
 
-/// How a file is opened. Always for reading and writing.
+/// How a file is opened: for reading and writing, but for one way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Open {
     /// It must be there.
     Existing,
+    /// It must be there, and is only read. It may be somebody else's.
+    Reading,
     /// It is made if it is not there.
     Create,
     /// Like `Create`, and what it held is gone.
@@ -68,8 +70,8 @@ pub trait Disk: Clone + Debug + Send + Sync + 'static {
     /// What the disk says.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
-    /// The files of a folder, in the order of their names; without its folders and without names that
-    /// are not text.
+    /// The files of a folder, in the order of their names, and those that links lead to; without its
+    /// folders and without names that are not text.
     ///
     /// # Errors
     ///
@@ -192,8 +194,9 @@ impl Disk for StdDisk {
 
     fn open(&self, path: &Path, how: Open) -> io::Result<StdFile> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true);
-        options.create(how != Open::Existing).truncate(how == Open::Truncate);
+        let makes = matches!(how, Open::Create | Open::Truncate);
+        options.read(true).write(how != Open::Reading);
+        options.create(makes).truncate(how == Open::Truncate);
         Ok(StdFile(options.open(path)?))
     }
 
@@ -211,7 +214,7 @@ impl Disk for StdDisk {
             let entry = entry?;
             let Ok(name) = entry.file_name().into_string() else { continue };
             // Whoever deletes a file meanwhile is right.
-            let Ok(about) = entry.metadata() else { continue };
+            let Ok(about) = fs::metadata(entry.path()) else { continue };
             if about.is_file() {
                 found.push(Entry { name, bytes: about.len(), modified: about.modified()? });
             }
@@ -302,6 +305,18 @@ mod tests {
         }
         assert_eq!(StdDisk.list(&deep).unwrap(), []);
         assert!(names(&folder).is_empty(), "folders are not listed");
+    }
+
+    #[test]
+    fn a_file_that_is_only_read_may_be_protected() {
+        let folder = TempFolder::new("disk-reading").unwrap();
+        let path = folder.path().join("f");
+        put_file(&StdDisk, folder.path(), "f", b"abc").unwrap();
+        let file = StdDisk.open(&path, Open::Reading).unwrap();
+        let mut bytes = [0; 3];
+        file.read_at(&mut bytes, 0).unwrap();
+        assert_eq!(&bytes, b"abc");
+        assert!(file.write_at(b"x", 0).is_err());
     }
 
     #[test]

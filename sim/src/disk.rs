@@ -203,12 +203,13 @@ impl Disk for SimDisk {
     fn open(&self, path: &Path, how: Open) -> io::Result<SimFile> {
         let grows = {
             let _entered = self.fs.enter();
-            how != Open::Existing && !shim::exists(path)
+            matches!(how, Open::Create | Open::Truncate) && !shim::exists(path)
         };
         let file = self.perform(None, grows, || {
             let mut options = OpenOptions::new();
             options.read(true).write(true);
-            options.create(how != Open::Existing).truncate(how == Open::Truncate);
+            options.create(matches!(how, Open::Create | Open::Truncate));
+            options.truncate(how == Open::Truncate);
             options.open(path)
         })?;
         let life = self.lock().life;
