@@ -1,4 +1,5 @@
 //! Thin adapters between the machine and the world.
+pub mod auth;
 pub mod clock;
 pub mod disk;
 pub mod driver;
