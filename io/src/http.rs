@@ -1,6 +1,8 @@
 //! Serves HTTP/1.1 and HTTP/2 to those who call us, with TLS or without.
 //!
 //! It does not know where connections come from, so it runs on a simulated network as it is.
+pub mod tls;
+
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
