@@ -3,6 +3,9 @@
 //! A success means that what the request brought is durable. Everything else is asked again by the
 //! changefeed, so a request is refused as a whole and early: where it belongs is looked at before who
 //! sends it, who sends it before the body is read, and a body is read only if there is room for it.
+mod unpack;
+mod zstd;
+
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +14,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, RETRY_AFTER};
+use axum::http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt as _;
@@ -24,10 +27,17 @@ use replicator_core::model::position::PartitionId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, warn};
 
+use self::unpack::{Coding, Collected, Unpacker};
 use super::inbox::{Brought, Inbox};
 
 /// Bodies are counted in units of so many bytes.
 const UNIT: usize = 1 << 10;
+
+/// A packed body is unpacked in pieces of so many bytes.
+const PIECE: usize = 4 << 10;
+
+/// How bodies may be packed.
+const CODINGS: HeaderValue = HeaderValue::from_static("gzip, zstd");
 
 /// When a caller that is sent away may come again, in seconds.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
@@ -196,7 +206,7 @@ impl<R: Runs, G: Gate> Webhook<R, G> {
             let public = "only POST and PUT bring rows";
             return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, public, public));
         }
-        check_headers(&head.headers, &self.limits.body)?;
+        let coding = check_headers(&head.headers, &self.limits.body)?;
         let live = self.runs.live(&endpoint.schema).await.map_err(|absent| match absent {
             Absent::Unknown => {
                 let detail = format!("the target has no tables in schema {}", endpoint.schema);
@@ -208,7 +218,7 @@ impl<R: Runs, G: Gate> Webhook<R, G> {
             let public = "changefeeds of queries are not built yet";
             return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, public, public));
         }
-        let (body, _room) = self.body(body).await?;
+        let (body, _room) = self.body(coding, body).await?;
         let brought = live
             .read(&endpoint.scope, endpoint.body, &body)
             .map_err(|error| Refusal::of(&error))?;
@@ -220,32 +230,28 @@ impl<R: Runs, G: Gate> Webhook<R, G> {
     }
 
     /// Reads a body while there is room, which is taken until the request is answered.
-    async fn body(&self, body: Body) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Refusal> {
+    async fn body(
+        &self,
+        coding: Coding,
+        body: Body,
+    ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Refusal> {
         let limit = self.limits.body.body_bytes_max;
+        let mut unpacker = Unpacker::new(coding, Collected::new(limit, Arc::clone(&self.room)));
         let mut frames = body.into_data_stream();
-        let mut read: Vec<u8> = Vec::new();
-        let mut room: Option<OwnedSemaphorePermit> = None;
         while let Some(frame) = frames.next().await {
             let frame = frame.map_err(|error| {
                 let detail = crate::error_chain(&error);
                 Refusal::new(StatusCode::BAD_REQUEST, "the body ended too early", detail)
             })?;
-            if limit < read.len().saturating_add(frame.len()) {
-                return Err(Refusal::of(&FeedError::TooLarge {
-                    what: replicator_core::decode::changefeed::Part::Body,
-                    limit,
-                }));
+            for piece in frame.chunks(PIECE) {
+                unpacker.push(piece)?;
+                if coding != Coding::Plain {
+                    // Unpacking takes longer than reading; others must not wait for all of it.
+                    tokio::task::yield_now().await;
+                }
             }
-            let units = u32::try_from(frame.len().div_ceil(UNIT)).map_err(|_| Refusal::full())?;
-            let more = Arc::clone(&self.room).try_acquire_many_owned(units);
-            let more = more.map_err(|_| Refusal::full())?;
-            match &mut room {
-                Some(room) => room.merge(more),
-                None => room = Some(more),
-            }
-            read.extend_from_slice(&frame);
         }
-        Ok((Bytes::from(read), room))
+        unpacker.finish()
     }
 
     /// What the caller is told is short and says nothing about us; the log has the rest under the same
@@ -263,12 +269,15 @@ impl<R: Runs, G: Gate> Webhook<R, G> {
             return (status, [(ALLOW, HeaderValue::from_static("POST, PUT"))], text)
                 .into_response();
         }
+        if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            return (status, [(ACCEPT_ENCODING, CODINGS)], text).into_response();
+        }
         (status, text).into_response()
     }
 }
 
-/// What can be told before the body is read.
-fn check_headers(headers: &HeaderMap, limits: &Limits) -> Result<(), Refusal> {
+/// What can be told before the body is read: whether it is too large, and how it is packed.
+fn check_headers(headers: &HeaderMap, limits: &Limits) -> Result<Coding, Refusal> {
     let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     if let Some(length) = length.and_then(|text| text.parse::<u64>().ok())
         && usize::try_from(length).unwrap_or(usize::MAX) > limits.body_bytes_max
@@ -276,14 +285,10 @@ fn check_headers(headers: &HeaderMap, limits: &Limits) -> Result<(), Refusal> {
         let what = replicator_core::decode::changefeed::Part::Body;
         return Err(Refusal::of(&FeedError::TooLarge { what, limit: limits.body_bytes_max }));
     }
-    match headers.get(CONTENT_ENCODING) {
-        None => Ok(()),
-        Some(encoding) if encoding == "identity" => Ok(()),
-        Some(_) => {
-            let public = "the body is encoded in a way that is not understood";
-            Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, public, public))
-        }
-    }
+    Coding::of(headers).ok_or_else(|| {
+        let public = "the body is encoded in a way that is not understood";
+        Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, public, public)
+    })
 }
 
 #[cfg(test)]
