@@ -8,6 +8,7 @@ mod duration;
 mod flags;
 mod inert;
 mod redact;
+mod start;
 
 use std::ffi::OsString;
 
@@ -20,9 +21,10 @@ pub(crate) use self::flags::{
     Additions, Applying, Compression, Connections, Hidden, LogFormat, Observing, PgLogicalFlags,
     Pools, ProcessFlags, Recording, Reject, Truncate,
 };
+pub(crate) use self::start::{Listening, StartFlags};
 
 /// Commands that the documents have and this version has not.
-const NOT_BUILT: [&str; 4] = ["mylogical", "oraclelogminer", "start", "make-jwt"];
+const NOT_BUILT: [&str; 3] = ["mylogical", "oraclelogminer", "make-jwt"];
 
 /// Replicates changes between PostgreSQL and CockroachDB, continuously and exactly once.
 #[derive(Debug, Parser)]
@@ -30,8 +32,8 @@ const NOT_BUILT: [&str; 4] = ["mylogical", "oraclelogminer", "start", "make-jwt"
     name = "replicator",
     version,
     args_override_self = true,
-    after_help = "The commands mylogical, oraclelogminer, start and make-jwt are not built yet in \
-                  this version."
+    after_help = "The commands mylogical, oraclelogminer and make-jwt are not built yet in this \
+                  version."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -46,6 +48,9 @@ pub(crate) enum Command {
     /// Replicates from PostgreSQL logical replication to CockroachDB or PostgreSQL.
     #[command(name = "pglogical", args_override_self = true)]
     PgLogical(Box<PgLogicalFlags>),
+    /// Takes what CockroachDB changefeeds bring by HTTP back to the original database.
+    #[command(name = "start", args_override_self = true)]
+    Start(Box<StartFlags>),
     /// Prints the version of this program, and name, version and checksum of all it is built from.
     Version,
 }

@@ -2,6 +2,7 @@
 mod check;
 mod observing;
 mod shown;
+mod start;
 
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ use self::check::{count, given, not_empty, not_negative, size, time};
 pub(crate) use self::observing::{
     Compression, ListenAddress, LogFormat, LogSettings, ObservingConfig, Snapshots, recording,
 };
-pub(crate) use self::shown::shown;
+pub(crate) use self::shown::{shown, start_shown};
+pub(crate) use self::start::{Certificate, StartConfig, start};
 use crate::cli::{
     Additions, Applying, Connections, GoDuration, Hidden, PgLogicalFlags, Pools, ProcessFlags,
     Reject, Truncate, parse_bytes,
@@ -56,14 +58,9 @@ pub(crate) fn pglogical(
     flags: &PgLogicalFlags,
     seed: u64,
 ) -> Result<(PgLogicalSettings, Vec<String>), UsageError> {
-    let PgLogicalFlags { connections, position, applying, pools, additions, .. } = flags;
-    if given(applying.userscript.as_ref()).is_some() {
-        return Err(UsageError::new(
-            "userscript",
-            "is not built yet in this version; rows would arrive unchanged by the script, so \
-             leave the flag out only if that is right",
-        ));
-    }
+    let PgLogicalFlags { connections, position, applying, pools, additions, truncating, .. } =
+        flags;
+    no_userscript(applying)?;
     let Schemas { target_schema, staging_schema } = Schemas::new(connections)?;
     let apply_timeout = time("applyTimeout", applying.apply_timeout, Duration::from_secs(30))?;
     let [target_pool, staging_pool] = pool_limits(pools, apply_timeout)?;
@@ -77,13 +74,13 @@ pub(crate) fn pglogical(
         staging: staging.map(|text| conninfo("stagingConn", "staging", Some(text))).transpose()?,
         target_schema,
         staging_schema,
-        staging_create: connections.staging_create_schema,
+        staging_create: connections.staging.staging_create_schema,
         slot: not_empty("slotName", &position.slot_name)?,
         publication: given(position.publication_name.as_ref()).map(str::to_owned),
         standby_timeout: time("standbyTimeout", position.standby_timeout, Duration::from_secs(5))?,
         core: core(applying, additions, applies_max, seed)?,
         piece_bytes_max: PIECE_BYTES_MAX,
-        truncate: match additions.truncate {
+        truncate: match truncating.truncate {
             Truncate::Stop => TruncatePolicy::Stop,
             Truncate::Apply => TruncatePolicy::Apply,
             Truncate::Ignore => TruncatePolicy::Ignore,
@@ -95,6 +92,17 @@ pub(crate) fn pglogical(
         staging_pool,
     };
     Ok((settings, warnings))
+}
+
+fn no_userscript(applying: &Applying) -> Result<(), UsageError> {
+    match given(applying.userscript.as_ref()) {
+        None => Ok(()),
+        Some(_) => Err(UsageError::new(
+            "userscript",
+            "is not built yet in this version; rows would arrive unchanged by the script, so \
+             leave the flag out only if that is right",
+        )),
+    }
 }
 
 fn conninfo(flag: &'static str, side: &str, text: Option<&Hidden>) -> Result<ConnInfo, UsageError> {
@@ -129,7 +137,7 @@ impl Schemas {
                 _ => return Err(too_many_parts("targetSchema")),
             }),
         };
-        let staging_schema = names("stagingSchema", &connections.staging_schema)?;
+        let staging_schema = names("stagingSchema", &connections.staging.staging_schema)?;
         if staging_schema.len() > 2 {
             return Err(too_many_parts("stagingSchema"));
         }

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::info;
 
-pub(crate) use self::endpoints::Shown;
+pub(crate) use self::endpoints::{Shown, listen};
 pub(crate) use self::log::Log;
 use crate::config::ObservingConfig;
 
@@ -39,7 +39,7 @@ impl Lookouts {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         if let Some(address) = &config.metrics {
-            let listener = endpoints::listen(address)
+            let listener = listen(address)
                 .await
                 .with_context(|| format!("could not listen on --metricsAddr {address}"))?;
             info!("metrics and health are served on http://{}", listener.local_addr()?);

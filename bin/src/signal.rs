@@ -16,6 +16,8 @@ pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hang_up: Signal,
+    // How often it came, for those who read something again then.
+    hang_ups: watch::Sender<()>,
 }
 
 impl Signals {
@@ -25,18 +27,26 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hang_up: signal(SignalKind::hangup())?,
+            hang_ups: watch::Sender::new(()),
         })
     }
 
-    /// Returns when the process is asked to stop: SIGINT or SIGTERM. SIGHUP makes other commands read
-    /// their keys again, and is often sent to all replicators of a machine at once; here there is
-    /// nothing to read.
+    /// Changes with each SIGHUP that [`stop_requested`](Self::stop_requested) sees.
+    pub(crate) fn hang_ups(&self) -> watch::Receiver<()> {
+        self.hang_ups.subscribe()
+    }
+
+    /// Returns when the process is asked to stop: SIGINT or SIGTERM. SIGHUP asks for keys and certificates
+    /// to be read again, and is often sent to all replicators of a machine at once.
     pub(crate) async fn stop_requested(&mut self) {
         loop {
             tokio::select! {
                 _ = self.interrupt.recv() => return,
                 _ = self.terminate.recv() => return,
-                _ = self.hang_up.recv() => info!("SIGHUP: there is nothing to reload"),
+                _ = self.hang_up.recv() => match self.hang_ups.receiver_count() {
+                    0 => info!("SIGHUP: there is nothing to reload"),
+                    _ => self.hang_ups.send_modify(|()| ()),
+                },
             }
         }
     }

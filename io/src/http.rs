@@ -113,7 +113,7 @@ pub async fn serve<L: Listen>(
 }
 
 /// Returns when nobody wants more.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
     // An error means that nobody is left who could ask for more.
     drop(stop.wait_for(|stop| *stop).await);
 }

@@ -80,6 +80,8 @@ impl Bench {
                 bodies_bytes_max: 1 << 20,
                 response_timeout: seconds(20),
             },
+            health_timeout: seconds(5),
+            discard: None,
             apply_timeout: seconds(10),
             dlq_table: "replicator_dlq".to_owned(),
             schema_refresh: None,

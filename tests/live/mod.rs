@@ -13,6 +13,7 @@ mod preflight;
 mod pretend;
 mod recording;
 mod semantics;
+mod start;
 mod torture;
 mod upgrade;
 mod zoo;

@@ -6,6 +6,7 @@ use clap::{ArgAction, Args, ValueEnum};
 
 use super::duration::{GoDuration, parse_duration};
 use super::inert::InertFlags;
+use super::inert::pglogical::PgLogical;
 
 /// Flags of every command. They may stand before the command, too.
 #[derive(Debug, Args)]
@@ -51,9 +52,11 @@ pub(crate) struct PgLogicalFlags {
     #[command(flatten)]
     pub(crate) additions: Additions,
     #[command(flatten)]
+    pub(crate) truncating: Truncating,
+    #[command(flatten)]
     pub(crate) recording: Recording,
     #[command(flatten)]
-    pub(crate) inert: InertFlags,
+    pub(crate) inert: InertFlags<PgLogical>,
 }
 
 /// A connection string. Printing it, in any way, shows three stars.
@@ -90,6 +93,14 @@ pub(crate) struct Connections {
     /// transaction is applied exactly once.
     #[arg(long, value_name = "URL", value_parser = hidden)]
     pub(crate) staging_conn: Option<Hidden>,
+    #[command(flatten)]
+    pub(crate) staging: StagingSchema,
+}
+
+/// Where staging tables are.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Connections and schemas", rename_all = "camelCase")]
+pub(crate) struct StagingSchema {
     /// Where checkpoints live, as database.schema, or one name: a database on CockroachDB, a schema
     /// on PostgreSQL. Must be the same in every run.
     #[arg(long, value_name = "SCHEMA", default_value = "_replicator.public")]
@@ -242,9 +253,6 @@ pub(crate) struct Additions {
     /// Most memory for rows between source and target. At this limit the source is not read further.
     #[arg(long, value_name = "SIZE", default_value = "128MiB")]
     pub(crate) memory_limit: String,
-    /// What to do when the source truncates a table.
-    #[arg(long, value_name = "POLICY", default_value = "stop")]
-    pub(crate) truncate: Truncate,
     /// What to do with a row that the target refuses for good.
     #[arg(long, value_name = "POLICY", default_value = "stop")]
     pub(crate) on_reject: Reject,
@@ -252,6 +260,15 @@ pub(crate) struct Additions {
     /// a hundred of them; 100 is never.
     #[arg(long, value_name = "INT", default_value = "10", allow_negative_numbers = true)]
     pub(crate) dlq_max_percent: i64,
+}
+
+/// Truncates, which changefeeds do not tell of.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Additions of this program", rename_all = "camelCase")]
+pub(crate) struct Truncating {
+    /// What to do when the source truncates a table.
+    #[arg(long, value_name = "POLICY", default_value = "stop")]
+    pub(crate) truncate: Truncate,
 }
 
 /// For those who look for a fault in the program itself; help does not show them.
@@ -293,7 +310,7 @@ pub(crate) enum Reject {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "clap wants a function that may fail")]
-fn hidden(text: &str) -> Result<Hidden, std::convert::Infallible> {
+pub(super) fn hidden(text: &str) -> Result<Hidden, std::convert::Infallible> {
     Ok(Hidden::from(text))
 }
 

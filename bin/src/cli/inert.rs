@@ -1,11 +1,26 @@
-//! Flags of the documented commands that have no effect on `pglogical`. They are read and checked, so
+//! Flags of the documented commands that have no effect on one of them. They are read and checked, so
 //! that scripts that pass one set of flags to every command work, and each one given is named in a
 //! warning.
+pub(super) mod pglogical;
+pub(super) mod start;
+
+use std::marker::PhantomData;
+
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use super::duration::parse_duration;
 use super::flags::parse_bool;
+
+/// The flags without effect on a command.
+pub(crate) trait Inerts {
+    /// The command.
+    const COMMAND: &'static str;
+    /// What help says above them.
+    const HEADING: &'static str;
+    /// The flags.
+    const FLAGS: &'static [Inert];
+}
 
 /// What kind of value a flag takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +33,7 @@ pub(super) enum Kind {
 
 /// One flag.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Inert {
+pub(crate) struct Inert {
     pub(super) name: &'static str,
     kind: Kind,
     /// As documented; empty if there is none.
@@ -26,73 +41,6 @@ pub(super) struct Inert {
     /// Why it has no effect.
     why: &'static str,
 }
-
-const MYSQL: &str = "it is for MySQL sources";
-const ORACLE: &str = "it is for Oracle sources";
-const START: &str = "it is for the command start";
-const WHOLE: &str = "source transactions are always kept whole and in order";
-const STAGED: &str = "rows of PostgreSQL sources are not staged";
-const RESUMES: &str = "a run that fails is dropped at once and resumed from the checkpoint";
-const SPREAD: &str = "a connection is closed when its work is done, which spreads them by itself";
-const MEMORY: &str = "--memoryLimit bounds what is read ahead";
-
-/// Every flag of the documents that is not in `flags.rs`.
-pub(super) const INERT: &[Inert] = &[
-    inert(
-        "enableParallelApplies",
-        Kind::Bool,
-        "false",
-        "independent batches always run in parallel",
-    ),
-    inert("targetApplyQueueSize", Kind::Int, "", MEMORY),
-    inert("taskGracePeriod", Kind::Duration, "1m0s", RESUMES),
-    inert("stagingJitterTime", Kind::Duration, "15s", SPREAD),
-    inert("targetJitterTime", Kind::Duration, "15s", SPREAD),
-    inert("quiescentPeriod", Kind::Duration, "10s", "no mutation is deferred"),
-    inert("bestEffortOnly", Kind::Bool, "false", WHOLE),
-    inert("bestEffortWindow", Kind::Duration, "0s", WHOLE),
-    inert("immediate", Kind::Bool, "false", WHOLE),
-    inert("scanSize", Kind::Int, "10000", STAGED),
-    inert("retireOffset", Kind::Duration, "24h0m0s", STAGED),
-    inert("stageMarkAppliedLimit", Kind::Int, "100000", STAGED),
-    inert("stageSanityCheckPeriod", Kind::Duration, "10m0s", STAGED),
-    inert("stageSanityCheckWindow", Kind::Duration, "1h0m0s", STAGED),
-    inert("stageUnappliedPeriod", Kind::Duration, "1m0s", STAGED),
-    inert("stageDisableCreateTableReaderIndex", Kind::Bool, "false", STAGED),
-    inert("assumeIdempotent", Kind::Bool, "false", STAGED),
-    inert("bindAddr", Kind::Text, ":26258", START),
-    inert("tlsCertificate", Kind::Text, "", START),
-    inert("tlsPrivateKey", Kind::Text, "", START),
-    inert("tlsSelfSigned", Kind::Bool, "false", START),
-    inert("disableAuthentication", Kind::Bool, "false", START),
-    inert("httpResponseTimeout", Kind::Duration, "2m0s", START),
-    inert("healthCheckTimeout", Kind::Duration, "5s", START),
-    inert("ndjsonBufferSize", Kind::Int, "65536", START),
-    inert("limitLookahead", Kind::Int, "0", START),
-    inert("enableCheckpointStream", Kind::Bool, "false", START),
-    inert("discard", Kind::Bool, "false", START),
-    inert("discardDelay", Kind::Duration, "0s", START),
-    inert("defaultGTIDSet", Kind::Text, "", MYSQL),
-    inert("fetchMetadata", Kind::Bool, "false", MYSQL),
-    inert("replicationProcessID", Kind::Int, "10", MYSQL),
-    inert("sourcePDBConn", Kind::Text, "", ORACLE),
-    inert("sourceSchema", Kind::Text, "", ORACLE),
-    inert("scn", Kind::Int, "", ORACLE),
-    inert("backfillFromSCN", Kind::Int, "", ORACLE),
-    inert("scnWindowSize", Kind::Int, "3250", ORACLE),
-    inert("oracle-application-users", Kind::Text, "", ORACLE),
-    deprecated("copierChannel", Kind::Int, MEMORY),
-    deprecated("stageCopierChannelSize", Kind::Int, MEMORY),
-    deprecated("disableCheckpointStream", Kind::Bool, "it is the default of the command start"),
-    deprecated("stageMode", Kind::Text, STAGED),
-    deprecated("checkpointQueueBufferSize", Kind::Int, ORACLE),
-    deprecated(
-        "schema-filter",
-        Kind::Text,
-        "it is for Oracle sources, and is called --sourceSchema",
-    ),
-    deprecated("enableToastedColumns", Kind::Bool, "unchanged columns are always left as they are"),
-];
 
 const fn inert(name: &'static str, kind: Kind, default: &'static str, why: &'static str) -> Inert {
     Inert { name, kind, default, why }
@@ -111,12 +59,12 @@ impl Inert {
         self.default == DEPRECATED
     }
 
-    fn arg(&self) -> Arg {
+    fn arg(&self, heading: &'static str) -> Arg {
         let arg = Arg::new(self.name)
             .long(self.name)
             .hide(self.is_deprecated())
             .help(format!("No effect: {}.", self.why))
-            .help_heading("Accepted, without effect on pglogical");
+            .help_heading(heading);
         let arg = match self.kind {
             Kind::Bool => arg
                 .value_name("BOOL")
@@ -148,12 +96,13 @@ impl Inert {
 }
 
 /// Which of them were given.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct InertFlags {
+#[derive(Clone, Debug)]
+pub(crate) struct InertFlags<C> {
     given: Vec<&'static Inert>,
+    command: PhantomData<C>,
 }
 
-impl InertFlags {
+impl<C: Inerts> InertFlags<C> {
     /// One sentence for each flag that was given.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let sentence = |flag: &&Inert| {
@@ -161,16 +110,16 @@ impl InertFlags {
             if flag.is_deprecated() {
                 format!("--{name} is deprecated and has no effect: {why}")
             } else {
-                format!("--{name} has no effect on pglogical: {why}")
+                format!("--{name} has no effect on {}: {why}", C::COMMAND)
             }
         };
         self.given.iter().map(sentence).collect()
     }
 }
 
-impl Args for InertFlags {
+impl<C: Inerts> Args for InertFlags<C> {
     fn augment_args(command: Command) -> Command {
-        INERT.iter().fold(command, |command, flag| command.arg(flag.arg()))
+        C::FLAGS.iter().fold(command, |command, flag| command.arg(flag.arg(C::HEADING)))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -178,11 +127,12 @@ impl Args for InertFlags {
     }
 }
 
-impl FromArgMatches for InertFlags {
+impl<C: Inerts> FromArgMatches for InertFlags<C> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let is_given =
             |flag: &&Inert| matches.value_source(flag.name) == Some(ValueSource::CommandLine);
-        Ok(Self { given: INERT.iter().filter(is_given).collect() })
+        let given = C::FLAGS.iter().filter(is_given).collect();
+        Ok(Self { given, command: PhantomData })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

@@ -3,10 +3,10 @@ use std::ffi::OsString;
 
 use clap::CommandFactory as _;
 
-use super::inert::INERT;
-use super::{Cli, Command, PgLogicalFlags, Refusal, parse};
+use super::inert::{Inerts, pglogical, start};
+use super::{Cli, Command, PgLogicalFlags, Refusal, StartFlags, parse};
 
-/// Every documented flag of `pglogical` and its default, by section of the documents. "-" is none.
+/// Every documented flag and its default, by section of the documents. "-" is none.
 const DOCUMENTED: &str = "
     sourceConn -  targetConn -  targetSchema -  stagingConn -  stagingSchema _replicator.public
     stagingCreateSchema false  sourcePDBConn -  sourceSchema -
@@ -59,7 +59,14 @@ fn parsed(line: &str) -> Cli {
 fn flags(line: &str) -> Box<PgLogicalFlags> {
     match parsed(&format!("replicator pglogical {line}")).command {
         Command::PgLogical(flags) => flags,
-        Command::Version => panic!("another command"),
+        Command::Start(_) | Command::Version => panic!("another command"),
+    }
+}
+
+fn start_flags(line: &str) -> Box<StartFlags> {
+    match parsed(&format!("replicator start {line}")).command {
+        Command::Start(flags) => flags,
+        Command::PgLogical(_) | Command::Version => panic!("another command"),
     }
 }
 
@@ -72,17 +79,23 @@ fn refused(line: &str) -> Refusal {
 
 #[test]
 fn every_documented_flag_has_its_documented_default() {
+    check_flags("pglogical", &["truncate", "recordTrace", "recordTraceValues", "recordTraceMax"]);
+    check_flags("start", &[]);
+}
+
+/// Against the table. `more` are of this command alone.
+fn check_flags(command: &str, more: &[&str]) {
     let mut root = Cli::command();
     root.build();
-    let command = root.find_subcommand("pglogical").unwrap();
+    let command = root.find_subcommand(command).unwrap();
     let mut words = DOCUMENTED.split_whitespace();
-    let mut names = vec!["help", "memoryLimit", "truncate", "onReject", "dlqMaxPercent"];
-    let hidden = ["recordTrace", "recordTraceValues", "recordTraceMax"];
-    for name in hidden {
-        let flag = command.get_arguments().find(|arg| arg.get_long() == Some(name)).unwrap();
-        assert!(flag.is_hide_set() && flag.get_help().is_some(), "--{name}");
+    let mut names = vec!["help", "memoryLimit", "onReject", "dlqMaxPercent"];
+    names.extend(more);
+    for flag in command.get_arguments().filter(|flag| flag.is_hide_set()) {
+        let name = flag.get_long().unwrap();
+        assert!(name.starts_with("recordTrace") || OLD.contains(&name), "--{name} is hidden");
+        assert!(flag.get_help().is_some(), "--{name}");
     }
-    names.extend(hidden);
     while let (Some(name), Some(default)) = (words.next(), words.next()) {
         let flag = command.get_arguments().find(|arg| arg.get_long() == Some(name));
         let flag = flag.unwrap_or_else(|| panic!("--{name} is missing"));
@@ -112,7 +125,23 @@ fn documented_command_lines_are_taken() {
         "--logFormat fluent --logDestination out.log --gracePeriod 1m30s",
     ] {
         let flags = flags(line);
-        assert_eq!(flags.connections.staging_create_schema, line.contains("--stagingCreateSchema"));
+        let create = flags.connections.staging.staging_create_schema;
+        assert_eq!(create, line.contains("--stagingCreateSchema"));
+    }
+}
+
+#[test]
+fn documented_command_lines_of_start_are_taken() {
+    for line in [
+        "--targetConn t --stagingConn s --stagingSchema defaultdb._replicator --bindAddr :30004 \
+         --tlsCertificate ./certs/server.crt --tlsPrivateKey ./certs/server.key",
+        "--targetConn t --stagingConn s --stagingSchema _replicator --stagingCreateSchema \
+         --disableAuthentication --tlsSelfSigned -vv --bestEffortWindow 1s --discard --discardDelay 2s",
+        "--targetConn t --bindAddr 0.0.0.0:30004 --immediate --limitLookahead 5 --stageMode crdb",
+    ] {
+        let flags = start_flags(line);
+        assert_eq!(flags.listening.tls_self_signed, line.contains("--tlsSelfSigned"));
+        assert_eq!(flags.listening.discard, line.contains("--discard "));
     }
 }
 
@@ -126,7 +155,7 @@ fn switches_take_what_go_takes() {
         ("--stagingCreateSchema --stagingCreateSchema=false", false, true),
     ] {
         let flags = flags(line);
-        assert_eq!(flags.connections.staging_create_schema, create, "{line}");
+        assert_eq!(flags.connections.staging.staging_create_schema, create, "{line}");
         assert_eq!(flags.applying.collapse_mutations, collapse, "{line}");
     }
     let refusal = refused("replicator pglogical --stagingCreateSchema false");
@@ -171,13 +200,20 @@ fn flags_without_effect_are_named_once_with_a_reason() {
 
 #[test]
 fn every_flag_without_effect_takes_its_own_default() {
-    for flag in INERT {
+    let line = |flag: &super::inert::Inert| {
         let value = match flag.default {
             "" | "deprecated" => "1",
             default => default,
         };
-        let flags = flags(&format!("--{}={value}", flag.name));
-        assert_eq!(flags.inert.warnings().len(), 1, "--{}", flag.name);
+        format!("--{}={value}", flag.name)
+    };
+    for flag in pglogical::PgLogical::FLAGS {
+        assert_eq!(flags(&line(flag)).inert.warnings().len(), 1, "--{}", flag.name);
+    }
+    for flag in start::Start::FLAGS {
+        let warnings = start_flags(&line(flag)).inert.warnings();
+        assert_eq!(warnings.len(), 1, "--{}", flag.name);
+        assert!(warnings[0].contains("on start: ") || flag.default == "deprecated", "{warnings:?}");
     }
 }
 
@@ -203,14 +239,14 @@ fn unreadable_values_name_their_flag() {
 
 #[test]
 fn commands_that_are_not_built_say_so() {
-    for command in ["mylogical", "oraclelogminer", "start", "make-jwt"] {
+    for command in ["mylogical", "oraclelogminer", "make-jwt"] {
         let refusal = refused(&format!("replicator {command} --targetConn t"));
         assert_eq!(refusal.code, 2);
         assert_eq!(
             refusal.text.lines().next().unwrap(),
             format!(
                 "error: the command \"{command}\" is not built yet in this version; it has: \
-                 pglogical, version"
+                 pglogical, start, version"
             )
         );
     }

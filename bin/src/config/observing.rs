@@ -49,7 +49,8 @@ pub(crate) struct ListenAddress {
 }
 
 impl ListenAddress {
-    fn parse(text: &str) -> Option<Self> {
+    /// Reads such a text.
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let (host, port) = text.trim().rsplit_once(':')?;
         let host = match host.strip_prefix('[') {
             Some(host) => host.strip_suffix(']')?,

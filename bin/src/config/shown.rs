@@ -1,20 +1,20 @@
 //! The configuration as `/_/diag` shows it: what counts, by flag, without secrets.
 use std::time::Duration;
 
-use replicator_core::OnReject;
+use replicator_core::{Config, OnReject};
+use replicator_io::pg::pool::PoolLimits;
 use replicator_io::replicate::PgLogicalSettings;
 use serde_json::{Map, Value, json};
 
+use super::{Certificate, StartConfig};
 use crate::cli::GoDuration;
 
-/// Flags and what became of them. Connection strings are reduced to user, database, host and port.
+type Entry = (&'static str, Value);
+
+/// Flags of `pglogical` and what became of them. Connection strings are reduced to user, database, host and
+/// port.
 pub(crate) fn shown(settings: &PgLogicalSettings) -> Map<String, Value> {
     let PgLogicalSettings { core, target_pool, staging_pool, .. } = settings;
-    let (on_reject, percent_max) = match core.on_reject {
-        OnReject::Stop => ("stop", None),
-        OnReject::DeadLetter { percent_max } => ("dlq", Some(percent_max)),
-    };
-    let text = |time: Duration| GoDuration::from(time).to_string();
     let entries = [
         ("sourceConn", json!(settings.source.to_string())),
         ("targetConn", json!(settings.target.to_string())),
@@ -24,30 +24,79 @@ pub(crate) fn shown(settings: &PgLogicalSettings) -> Map<String, Value> {
         ("stagingCreateSchema", json!(settings.staging_create)),
         ("slotName", json!(settings.slot)),
         ("publicationName", json!(settings.publication)),
-        ("standbyTimeout", json!(text(settings.standby_timeout))),
-        ("applyTimeout", json!(text(settings.apply_timeout))),
+        ("standbyTimeout", text(settings.standby_timeout)),
+        ("applyTimeout", text(settings.apply_timeout)),
+        ("dlqTableName", json!(settings.dlq_table)),
+        ("schemaRefresh", json!(settings.schema_refresh.map(text))),
+        ("stagingMaxPoolSize", json!(staging_pool.sessions_max)),
+        ("stagingIdleTime", text(staging_pool.idle_max)),
+        ("stagingMaxLifetime", text(staging_pool.age_max)),
+        ("truncate", json!(format!("{:?}", settings.truncate).to_lowercase())),
+    ];
+    map(entries.into_iter().chain(applying(core)).chain(target(target_pool)))
+}
+
+/// The same of `start`.
+pub(crate) fn start_shown(config: &StartConfig) -> Map<String, Value> {
+    let settings = &config.settings;
+    let certificate = match &config.certificate {
+        None => json!(null),
+        Some(Certificate::SelfSigned) => json!("self-signed"),
+        Some(Certificate::Files { chain, .. }) => json!(chain),
+    };
+    let entries = [
+        ("targetConn", json!(settings.target.to_string())),
+        ("bindAddr", json!(config.bind.to_string())),
+        ("tlsCertificate", certificate),
+        ("disableAuthentication", json!(!config.authenticate)),
+        ("httpResponseTimeout", text(settings.webhook.response_timeout)),
+        ("healthCheckTimeout", text(settings.health_timeout)),
+        ("ndjsonBufferSize", json!(settings.webhook.body.line_bytes_max)),
+        ("discard", json!(settings.discard.is_some())),
+        ("dataDir", json!(config.staging.folder)),
+        ("scanSize", json!(settings.core.read_rows_max)),
+        ("applyTimeout", text(settings.apply_timeout)),
+        ("dlqTableName", json!(settings.dlq_table)),
+        ("schemaRefresh", json!(settings.schema_refresh.map(text))),
+    ];
+    let rest = applying(&settings.core).into_iter().chain(target(&settings.target_pool));
+    map(entries.into_iter().chain(rest))
+}
+
+fn applying(core: &Config) -> [Entry; 12] {
+    let (on_reject, percent_max) = match core.on_reject {
+        OnReject::Stop => ("stop", None),
+        OnReject::DeadLetter { percent_max } => ("dlq", Some(percent_max)),
+    };
+    [
         ("parallelism", json!(core.applies_max)),
         ("flushSize", json!(core.batch_rows_max)),
-        ("flushPeriod", json!(text(core.batch_age_max))),
+        ("flushPeriod", text(core.batch_age_max)),
         ("timestampLimit", json!(core.batch_txs_max)),
         ("collapseMutations", json!(core.collapse)),
         ("maxRetries", json!(core.retry.tries_max)),
-        ("retryInitialBackoff", json!(text(core.retry.delay_first))),
-        ("retryMaxBackoff", json!(text(core.retry.delay_max))),
+        ("retryInitialBackoff", text(core.retry.delay_first)),
+        ("retryMaxBackoff", text(core.retry.delay_max)),
         ("retryMultiplier", json!(core.retry.factor)),
-        ("dlqTableName", json!(settings.dlq_table)),
-        ("schemaRefresh", json!(settings.schema_refresh.map(text))),
-        ("targetMaxPoolSize", json!(target_pool.sessions_max)),
-        ("targetIdleTime", json!(text(target_pool.idle_max))),
-        ("targetMaxLifetime", json!(text(target_pool.age_max))),
-        ("targetStatementCacheSize", json!(target_pool.statements_max)),
-        ("stagingMaxPoolSize", json!(staging_pool.sessions_max)),
-        ("stagingIdleTime", json!(text(staging_pool.idle_max))),
-        ("stagingMaxLifetime", json!(text(staging_pool.age_max))),
         ("memoryLimit", json!(core.buffered_bytes_max)),
-        ("truncate", json!(format!("{:?}", settings.truncate).to_lowercase())),
         ("onReject", json!(on_reject)),
         ("dlqMaxPercent", json!(percent_max)),
-    ];
-    entries.map(|(flag, value)| (flag.to_owned(), value)).into_iter().collect()
+    ]
+}
+
+fn target(pool: &PoolLimits) -> [Entry; 4] {
+    [
+        ("targetMaxPoolSize", json!(pool.sessions_max)),
+        ("targetIdleTime", text(pool.idle_max)),
+        ("targetMaxLifetime", text(pool.age_max)),
+        ("targetStatementCacheSize", json!(pool.statements_max)),
+    ]
+}
+
+fn text(time: Duration) -> Value {
+    json!(GoDuration::from(time).to_string())
+}
+
+fn map(entries: impl Iterator<Item = Entry>) -> Map<String, Value> {
+    entries.map(|(flag, value)| (flag.to_owned(), value)).collect()
 }

@@ -35,7 +35,7 @@ struct Endpoints {
 }
 
 /// Binds `address`. Without a host that is every address of the machine, IPv6 and IPv4.
-pub(super) async fn listen(address: &ListenAddress) -> std::io::Result<TcpListener> {
+pub(crate) async fn listen(address: &ListenAddress) -> std::io::Result<TcpListener> {
     let ListenAddress { host, port } = address;
     match host {
         Some(host) => TcpListener::bind((host.as_str(), *port)).await,

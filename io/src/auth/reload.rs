@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::gate::JwtGate;
 use super::keyring::{Keyring, Material};
+use crate::http::stopped;
 
 /// Keys are read again after this long.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -103,7 +104,7 @@ impl<S: KeySource> Reloader<S> {
         loop {
             tokio::select! {
                 biased;
-                _ = stop.wait_for(|stop| *stop) => return,
+                () = stopped(&mut stop) => return,
                 () = changed(&mut asked) => {
                     self.told.clear();
                     self.reload().await;

@@ -12,6 +12,8 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::stopped;
+
 /// What is spoken inside, in the order in which we prefer it.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
@@ -209,7 +211,7 @@ impl TlsReloader {
         loop {
             let changed = tokio::select! {
                 biased;
-                _ = stop.wait_for(|stop| *stop) => return,
+                () = stopped(&mut stop) => return,
                 changed = asked.changed() => changed,
             };
             if changed.is_err() {

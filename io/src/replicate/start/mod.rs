@@ -9,6 +9,7 @@
 //! the staging file and the connection settings of the target.
 mod attempt;
 mod conveyor;
+mod health;
 mod settings;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 use tracing::info;
 
 use self::conveyor::Conveyors;
+use self::health::Health;
 pub use self::settings::StartSettings;
 use super::ground::connect;
 use super::trouble::Trouble;
@@ -24,6 +26,7 @@ use crate::http::{self, HttpLimits, Listen};
 use crate::metrics::Metrics;
 use crate::net::Dial;
 use crate::pg::connect::SessionOptions;
+use crate::source::changefeed::discard;
 use crate::source::changefeed::webhook::{self, Gate};
 use crate::staging::embedded::Embedded;
 use crate::supervisor::GaveUp;
@@ -57,9 +60,19 @@ pub async fn start<D: Dial, L: Listen, G: Gate>(
 ) -> Result<(), GaveUp> {
     let product = detect(&dial, &settings).await?;
     let limits = settings.webhook;
-    let conveyors = Conveyors::new(dial, settings, product, staging, stop.clone(), metrics);
+    let (discard, timeout) = (settings.discard, settings.health_timeout);
+    let target = settings.target.clone();
+    let health = Health { dial: dial.clone(), target, staging: staging.clone(), timeout };
+    let conveyors =
+        Conveyors::new(dial, settings, product, staging, stop.clone(), Arc::clone(&metrics));
     let Entrance { listener, tls, gate, limits: http_limits } = entrance;
-    let router = webhook::router(conveyors.target_kind(), limits, conveyors.clone(), gate);
+    let router = match discard {
+        Some(delay) => discard::router(delay, limits.response_timeout),
+        None => webhook::router(conveyors.target_kind(), limits, conveyors.clone(), gate),
+    };
+    let router = router.merge(health.router());
+    // From here on changefeeds are answered, whether one calls or not.
+    metrics.run_began();
     http::serve(listener, tls, router, http_limits, stop).await;
     // Nobody brings anything any more; what was brought is finished.
     conveyors.finish().await;

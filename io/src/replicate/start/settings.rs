@@ -16,6 +16,10 @@ pub struct StartSettings {
     pub core: Config,
     /// How much is taken from those who call us.
     pub webhook: WebhookLimits,
+    /// Longest time for an answer about our health.
+    pub health_timeout: Duration,
+    /// Throw away what is brought, and take so much longer for it. `None` is not to.
+    pub discard: Option<Duration>,
     /// Longest time for one target transaction.
     pub apply_timeout: Duration,
     /// The dead-letter table in each target schema.

@@ -4,5 +4,6 @@
 //! request ─► webhook: who, where, what ─► inbox ─► run
 //!         ◄─ answer                     ◄────────  when it is durable
 //! ```
+pub mod discard;
 pub mod inbox;
 pub mod webhook;

@@ -1,0 +1,82 @@
+//! `/_/healthz` on the webhook's listener: whether staging and the target answer.
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::get;
+use replicator_core::model::time::MonoTime;
+use tokio::sync::Mutex;
+use tracing::warn;
+
+use crate::clock::Clock;
+use crate::error_chain;
+use crate::net::Dial;
+use crate::pg::connect::{SessionOptions, connect_sql};
+use crate::pg::conninfo::ConnInfo;
+use crate::staging::embedded::Embedded;
+
+/// An answer serves everybody who asks so soon after: asking needs no token, and must not load the databases.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// What is asked.
+#[derive(Debug)]
+pub(super) struct Health<D> {
+    pub(super) dial: D,
+    pub(super) target: ConnInfo,
+    pub(super) staging: Embedded,
+    /// Longest time for an answer.
+    pub(super) timeout: Duration,
+}
+
+type Answer = (StatusCode, &'static str);
+
+impl<D: Dial> Health<D> {
+    /// Answers on the documented path.
+    pub(super) fn router(self) -> Router {
+        let (health, clock) = (Arc::new(self), Clock::start());
+        let last: Arc<Mutex<Option<(MonoTime, Answer)>>> = Arc::default();
+        let answer = async move || {
+            // Others who ask meanwhile wait for the same answer.
+            let mut last = last.lock().await;
+            let now = clock.now();
+            match *last {
+                Some((when, answer)) if now < when.after(FRESH) => answer,
+                Some(_) | None => {
+                    let answer = health.ask().await;
+                    *last = Some((clock.now(), answer));
+                    answer
+                }
+            }
+        };
+        Router::new().route("/_/healthz", get(answer))
+    }
+
+    async fn ask(&self) -> Answer {
+        let asked = tokio::time::timeout(self.timeout, async {
+            if let Err(failure) = self.staging.totals().await {
+                warn!("not healthy: {failure}");
+                return (StatusCode::INTERNAL_SERVER_ERROR, "staging does not answer\n");
+            }
+            let options = SessionOptions::default();
+            let session = match connect_sql(&self.dial, &self.target, &options).await {
+                Ok(session) => session,
+                Err(error) => {
+                    warn!("not healthy: target: {}", error_chain(&error));
+                    return (StatusCode::INTERNAL_SERVER_ERROR, "the target does not answer\n");
+                }
+            };
+            match session.client().simple_query("SELECT 1").await {
+                Ok(_) => (StatusCode::OK, "OK"),
+                Err(error) => {
+                    warn!("not healthy: target: {}", error_chain(&error));
+                    (StatusCode::INTERNAL_SERVER_ERROR, "the target does not answer\n")
+                }
+            }
+        });
+        asked.await.unwrap_or_else(|_| {
+            warn!("not healthy: no answer within {} s", self.timeout.as_secs());
+            (StatusCode::INTERNAL_SERVER_ERROR, "staging or target do not answer in time\n")
+        })
+    }
+}
