@@ -1,6 +1,7 @@
 //! Serves HTTP/1.1 and HTTP/2 to those who call us, with TLS or without.
 //!
 //! It does not know where connections come from, so it runs on a simulated network as it is.
+mod idle;
 pub mod tls;
 
 use std::future::Future;
@@ -24,6 +25,9 @@ use tracing::{debug, warn};
 
 /// After an error of the listener, such as too many open files, this long passes before the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What is kept of a connection in HTTP/1.1 before somebody takes it; a head may not be larger.
+const BUFFER_BYTES_MAX: usize = 64 << 10;
 
 /// Where connections come from.
 pub trait Listen: Send + 'static {
@@ -56,6 +60,8 @@ pub struct HttpLimits {
     pub connections_max: usize,
     /// The longest that a TLS handshake, or the head of a request, may take.
     pub head_timeout: Duration,
+    /// How long a connection is kept on which nothing is asked any more.
+    pub idle_timeout: Duration,
     /// How long requests under way may take when the server ends.
     pub grace: Duration,
 }
@@ -65,6 +71,7 @@ impl Default for HttpLimits {
         Self {
             connections_max: 1_024,
             head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(300),
             grace: Duration::from_secs(10),
         }
     }
@@ -155,8 +162,13 @@ async fn requests<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head_timeout);
+    let mut http1 = builder.http1();
+    http1.timer(TokioTimer::new()).header_read_timeout(limits.head_timeout);
+    http1.max_buf_size(BUFFER_BYTES_MAX);
     builder.http2().timer(TokioTimer::new());
+    // The library's own limits do not begin before the first bytes have come, and not at all in HTTP/2.
+    let (router, silence) = idle::watched(router, limits);
+    let mut silence = pin!(silence);
     let service = TowerToHyperService::new(router);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
@@ -169,6 +181,10 @@ async fn requests<S>(
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
             }
+            () = silence.as_mut() => {
+                debug!(%peer, "connection closed: nothing is asked");
+                break Ok(());
+            }
         }
     };
     if let Err(error) = ended {
@@ -176,3 +192,6 @@ async fn requests<S>(
     }
     drop(permit);
 }
+
+#[cfg(test)]
+mod tests;
