@@ -1,7 +1,8 @@
 //! Steps → SQL text and parameters; error code → [`Failure`](crate::Failure). Pure.
 //!
-//! CockroachDB and PostgreSQL share one dialect; what they differ in is one `match` on [`Product`].
-//! Values travel as arrays, one per column, and `unnest` turns them back into rows. So a statement's
+//! CockroachDB and PostgreSQL share one dialect; what they differ in is one `match` on [`Product`]. That
+//! of MySQL and MariaDB has nothing in common with it; see [`mysql`].
+//! Here values travel as arrays, one per column, and `unnest` turns them back into rows. So a statement's
 //! text depends only on its table and columns, and is prepared once for any number of rows.
 //!
 //! Text is cast by the server, from the very characters the source printed: no number, date or enum
@@ -10,6 +11,7 @@
 mod array;
 mod copy;
 mod error;
+pub mod mysql;
 
 use alloc::format;
 use alloc::string::{String, ToString};

@@ -42,7 +42,8 @@ pub struct Column {
     /// Its name.
     pub name: String,
     /// The SQL text of its type without length or precision, to cast a text parameter to: a cast to
-    /// `varchar(3)` would cut a value off in silence, an assignment refuses it.
+    /// `varchar(3)` would cut a value off in silence, an assignment refuses it. On MySQL, where nothing is
+    /// cast, the whole type; see [`mysql`](super::mysql).
     pub cast: String,
     /// How its values are compared.
     pub kind: KeyKind,

@@ -4,6 +4,7 @@ pub mod fk;
 pub mod ident;
 pub mod key;
 pub mod mutation;
+pub mod mysql;
 pub mod position;
 pub mod row;
 pub mod time;

@@ -11,6 +11,7 @@ use super::json::{Elements, Kind, Raw};
 use super::names::TargetKind;
 use crate::model::catalog::Column;
 use crate::model::key::KeyKind;
+use crate::model::mysql::MySqlType;
 use crate::model::row::{Cell, RowBuilder};
 
 /// What a server sends for JSON's own null with `encode_json_value_null_as_object`.
@@ -54,6 +55,9 @@ enum Type {
 impl Codec {
     /// By the name that values of the column are cast to.
     pub(super) fn of(target: TargetKind, column: &Column) -> Self {
+        if target == TargetKind::MySql {
+            return Self::of_mysql(column);
+        }
         let (element, array) = match column.cast.strip_suffix("[]") {
             Some(element) => (element, true),
             None => (column.cast.as_str(), false),
@@ -68,6 +72,32 @@ impl Codec {
             _ => Type::Plain,
         };
         Self { of, array, nullable: column.nullable, bc: target.writes_bc() }
+    }
+
+    /// MySQL has no arrays: they are kept as JSON, in columns of documents and of text. What is bytes or a
+    /// moment is judged where statements are made, by the type of the column.
+    fn of_mysql(column: &Column) -> Self {
+        let of = match MySqlType::of(&column.cast) {
+            MySqlType::Json => Type::Json,
+            MySqlType::Int | MySqlType::Year => Type::Whole,
+            MySqlType::Decimal => Type::Decimal,
+            MySqlType::VarChar(_)
+            | MySqlType::Text
+            | MySqlType::Labels(_)
+            | MySqlType::Geometry(_)
+            | MySqlType::Vector => Type::Other,
+            MySqlType::Float
+            | MySqlType::Double
+            | MySqlType::Bit
+            | MySqlType::Date
+            | MySqlType::DateTime
+            | MySqlType::Time
+            | MySqlType::Char(_)
+            | MySqlType::Binary(_)
+            | MySqlType::Blob
+            | MySqlType::Other => Type::Plain,
+        };
+        Self { of, array: false, nullable: column.nullable, bc: false }
     }
 
     /// Appends a value to a row.
@@ -425,6 +455,29 @@ mod tests {
             assert!(matches!(error, ValueFault::Kind(_)), "{error}");
         }
         assert_eq!(of(TargetKind::Postgres, "bytea[]", "[\"ff\"]"), Err(ValueFault::Bytes));
+    }
+
+    #[test]
+    fn mysql_gets_arrays_as_json_and_judges_bytes_and_times_later() {
+        let point = r#"{"coordinates": [1.5, -2], "type": "Point"}"#;
+        for (cast, json, text) in [
+            ("json", r#"["a", null]"#, r#"["a", null]"#),
+            ("json", r#""s""#, r#""s""#),
+            ("longtext", "[1, 2]", "[1, 2]"),
+            ("varchar(20)", r#""a\"b""#, "a\"b"),
+            ("varchar(20)", "1E+3", "1E+3"),
+            ("int unsigned", "1E+3", "1000"),
+            ("decimal(65,30)", "1.50E+1", "15.0"),
+            ("double", "5E-324", "5E-324"),
+            ("blob", r#""\\x00ff""#, "\\x00ff"),
+            ("datetime(6)", r#""-0043-03-15T12:00:00""#, "-0043-03-15T12:00:00"),
+            ("tinyint(1)", "true", "true"),
+            ("point", point, point),
+        ] {
+            let read = of(TargetKind::MySql, cast, json);
+            assert_eq!(read, Ok(Some(text.into())), "{json} as {cast}");
+        }
+        assert!(of(TargetKind::MySql, "datetime", "[1]").is_err());
     }
 
     #[test]
