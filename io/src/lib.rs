@@ -5,6 +5,7 @@ pub mod disk;
 pub mod driver;
 pub mod http;
 pub mod metrics;
+pub mod mysql;
 pub mod net;
 pub mod pg;
 pub mod port;
