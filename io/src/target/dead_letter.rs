@@ -10,7 +10,7 @@ use replicator_core::model::row::{Cell, Row};
 use serde_json::{Map, Value};
 
 /// The columns that the table must have.
-const COLUMNS: [&str; 5] =
+pub(super) const COLUMNS: [&str; 5] =
     ["dlq_name", "source_nanos", "source_logical", "data_after", "data_before"];
 
 /// The dead-letter table cannot be used.
@@ -40,13 +40,23 @@ pub enum DeadLetterError {
 ///
 /// See [`DeadLetterError`].
 pub fn find<'a>(catalog: &'a Catalog, name: &TableName) -> Result<&'a Table, DeadLetterError> {
-    let Some(id) = catalog.find(name) else {
-        let fix = format!(
+    look_up(catalog, name, || {
+        format!(
             "CREATE TABLE {name} (event UUID DEFAULT gen_random_uuid() PRIMARY KEY, \
              dlq_name TEXT NOT NULL, source_nanos INT8 NOT NULL, source_logical INT8 NOT NULL, \
              data_after JSONB NOT NULL, data_before JSONB NOT NULL);"
-        );
-        return Err(DeadLetterError::Missing { table: name.clone(), fix });
+        )
+    })
+}
+
+/// Looks the table up and checks its columns; `fix` is the SQL that makes it.
+pub(super) fn look_up<'a>(
+    catalog: &'a Catalog,
+    name: &TableName,
+    fix: impl Fn() -> String,
+) -> Result<&'a Table, DeadLetterError> {
+    let Some(id) = catalog.find(name) else {
+        return Err(DeadLetterError::Missing { table: name.clone(), fix: fix() });
     };
     let table = catalog.table(id);
     let missing: Vec<&str> =
@@ -99,7 +109,7 @@ pub(super) fn statement(
 }
 
 /// The row after and before the change, as JSON. What is not known is `null`.
-fn images(table: &Table, mutation: &Mutation) -> (String, String) {
+pub(super) fn images(table: &Table, mutation: &Mutation) -> (String, String) {
     let null = || "null".to_owned();
     match &mutation.change {
         Change::Delete(row) => (null(), json(table, row, true)),

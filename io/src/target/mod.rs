@@ -2,6 +2,7 @@
 pub mod catalog;
 pub mod dead_letter;
 pub mod failure;
+pub mod mysql;
 pub mod pgwire;
 pub mod product;
 pub mod record;
