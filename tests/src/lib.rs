@@ -17,6 +17,7 @@ pub mod compare;
 pub mod databases;
 pub mod feeder;
 pub mod history;
+pub mod mysql;
 pub mod pair;
 pub mod postgres;
 pub mod product;

@@ -112,7 +112,8 @@ impl Server {
     ///
     /// The version cannot be had here, no port is free, or the server did not come up.
     pub fn start(major: u16, options: &Options) -> Result<Self> {
-        let (port, folder, claim) = claim(&home()?.join("servers"), &ports()?)?;
+        let remove = |folder: &Path| script([OsStr::new("destroy"), folder.as_os_str()]).map(drop);
+        let (port, folder, claim) = claim(&home()?, "", remove)?;
         let server = Self { major, port, folder, options: options.clone(), _claim: claim };
         server.start_again()?;
         Ok(server)
@@ -231,7 +232,7 @@ pub async fn connect(conninfo: &str) -> Result<Client> {
 }
 
 /// Says on standard error what went wrong where nothing can be returned.
-fn complain(result: Result<()>) {
+pub(crate) fn complain(result: Result<()>) {
     if let Err(error) = result {
         writeln!(io::stderr(), "{error:#}").unwrap_or_default();
     }
@@ -246,9 +247,16 @@ fn ports() -> Result<RangeInclusive<u16>> {
     range.with_context(|| format!("REPLICATOR_TEST_PORTS is \"{text}\", not FIRST-LAST"))
 }
 
-/// Takes the first free port, with a folder and the lock that makes both ours.
-fn claim(servers: &Path, ports: &RangeInclusive<u16>) -> Result<(u16, PathBuf, File)> {
-    fs::create_dir_all(servers)?;
+/// Takes the first free port, with a folder below `home` and the lock that makes both ours. The folder's
+/// name ends with `suffix`; one that is there already goes to `remove`.
+pub(crate) fn claim(
+    home: &Path,
+    suffix: &str,
+    remove: impl Fn(&Path) -> Result<()>,
+) -> Result<(u16, PathBuf, File)> {
+    let ports = ports()?;
+    let servers = home.join("servers");
+    fs::create_dir_all(&servers)?;
     for port in ports.clone() {
         let path = servers.join(format!("{port}.lock"));
         let lock =
@@ -258,10 +266,10 @@ fn claim(servers: &Path, ports: &RangeInclusive<u16>) -> Result<(u16, PathBuf, F
             Err(TryLockError::WouldBlock) => continue,
             Err(TryLockError::Error(error)) => return Err(error).context("could not lock a file"),
         }
-        let folder = servers.join(port.to_string());
+        let folder = servers.join(format!("{port}{suffix}"));
         if folder.exists() {
             // We have the lock, so whoever made the folder is dead.
-            script([OsStr::new("destroy"), folder.as_os_str()])?;
+            remove(&folder)?;
         }
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return Ok((port, folder, lock));
