@@ -65,7 +65,8 @@ impl Bench {
     pub(crate) async fn ask(&mut self, sql: &str) -> Result<String> {
         let rows = self.session.query(sql).await?;
         let fields = rows.into_iter().map(|row| row.into_iter().next().flatten());
-        let fields: Vec<String> = fields.map(|field| field.unwrap_or("NULL".to_owned())).collect();
+        let fields: Vec<String> =
+            fields.map(|field| field.unwrap_or_else(|| "NULL".to_owned())).collect();
         Ok(fields.join(" "))
     }
 

@@ -6,7 +6,9 @@ use anyhow::Result;
 use replicator_core::Failure;
 use replicator_core::dialect::mysql::Flavor;
 use replicator_core::model::ident::TableName;
+use replicator_core::model::mutation::ApplyOrder;
 use replicator_io::mysql::session::MySqlSession;
+use replicator_io::port::{Fence, Target as _};
 use replicator_io::target::mysql::{catalog, find_dead_letters};
 use replicator_tests::mysql::{Kind, Server};
 use replicator_tests::proxy::{AtCommit, End, Proxy};
@@ -63,14 +65,8 @@ async fn w18_deadlocks_and_lock_waits_are_tried_again() -> Result<()> {
         // The batch has row 1 and waits for row 2; we ask for row 1.
         let target = bench.target.clone();
         let rows = vec![bench.upsert("t", &["1", "5"]), bench.upsert("t", &["2", "5"])];
-        let request = super::bench::request(
-            rows,
-            replicator_core::model::mutation::ApplyOrder::RowWise(0..2),
-        );
-        let applying = tokio::spawn(async move {
-            use replicator_io::port::Target as _;
-            target.apply(replicator_io::port::Fence(1), request).await
-        });
+        let request = request(rows, ApplyOrder::RowWise(0..2));
+        let applying = tokio::spawn(async move { target.apply(Fence(1), request).await });
         tokio::time::sleep(Duration::from_millis(300)).await;
         let ours = bench.run("UPDATE t SET v = 1 WHERE id = 1").await;
         let theirs = applying.await?;
@@ -191,7 +187,7 @@ async fn sessions_are_strict_whatever_the_server_is() -> Result<()> {
         let rows = session
             .query("SELECT @@sql_mode, @@foreign_key_checks, @@time_zone, @@autocommit, @@character_set_client")
             .await?;
-        let values: Vec<String> = rows[0].iter().cloned().flatten().collect();
+        let values: Vec<String> = rows[0].iter().flatten().cloned().collect();
         for mode in ["STRICT_ALL_TABLES", "NO_AUTO_VALUE_ON_ZERO", "NO_ZERO_IN_DATE"] {
             assert!(values[0].contains(mode), "{values:?}");
         }

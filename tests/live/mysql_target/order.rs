@@ -178,7 +178,7 @@ async fn w13b_no_row_is_taken_for_another_by_a_collation() -> Result<()> {
         match kind {
             Kind::MySql => assert_eq!(blanks, Ok(())),
             Kind::MariaDb => {
-                assert!(matches!(blanks, Err(Failure::Constraint { .. })), "{blanks:?}")
+                assert!(matches!(blanks, Err(Failure::Constraint { .. })), "{blanks:?}");
             }
         }
         let [upper_gone, lower_gone] = gone;
