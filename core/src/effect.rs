@@ -63,7 +63,7 @@ pub enum Effect {
         op: OpId,
         /// Idempotent on (table, key, time).
         rows: Vec<TimedMutation>,
-        /// What was promised before they came, inclusive. Rows of this time and older ones come late: they
+        /// What was promised or read before they came, inclusive. Rows of this time and older ones come late: they
         /// were here before, or somebody broke a promise. See the store's contract.
         floor: Hlc,
     },

@@ -6,6 +6,7 @@ use crate::effect::{Effect, Effects};
 use crate::flow::stage::{LateRows, Next, Promise};
 use crate::model::mutation::{OrderedTx, TimedMutation};
 use crate::model::position::{OpId, Position, RequestId};
+use crate::model::time::Hlc;
 use crate::plan::arrange;
 
 impl Machine {
@@ -16,13 +17,18 @@ impl Machine {
         rows: Vec<TimedMutation>,
         effects: &mut Effects,
     ) {
-        let promised = self.frontier.group_with(&self.stage.promises());
+        let promised = self.frontier.group_with(&self.stage.promises()).max(self.sweep.reach());
         if rows.iter().any(|row| row.time <= promised) {
             return self.stage.rows_wait(LateRows { request, rows });
         }
         let op = self.next_op();
         self.stage.rows_started(op, request);
-        effects.push(Effect::Stage { op, rows, floor: self.frontier.group() });
+        effects.push(Effect::Stage { op, rows, floor: self.floor() });
+    }
+
+    /// From here on rows come late. A feed that is new has promised nothing, but reads went further.
+    fn floor(&self) -> Hlc {
+        self.frontier.group().max(self.sweep.reach())
     }
 
     /// Starts what waited and needs not wait any more.
@@ -37,7 +43,7 @@ impl Machine {
                 }
                 Next::Write(LateRows { request, rows }) => {
                     self.stage.late_rows_started(op, request);
-                    effects.push(Effect::Stage { op, rows, floor: self.frontier.group() });
+                    effects.push(Effect::Stage { op, rows, floor: self.floor() });
                 }
             }
         }
