@@ -7,6 +7,7 @@ mod bytes;
 mod duration;
 mod flags;
 mod inert;
+mod make_jwt;
 mod redact;
 mod start;
 
@@ -21,10 +22,11 @@ pub(crate) use self::flags::{
     Additions, Applying, Compression, Connections, Hidden, LogFormat, Observing, PgLogicalFlags,
     Pools, ProcessFlags, Recording, Reject, Truncate,
 };
+pub(crate) use self::make_jwt::MakeJwtFlags;
 pub(crate) use self::start::{Listening, StartFlags};
 
 /// Commands that the documents have and this version has not.
-const NOT_BUILT: [&str; 3] = ["mylogical", "oraclelogminer", "make-jwt"];
+const NOT_BUILT: [&str; 2] = ["mylogical", "oraclelogminer"];
 
 /// Replicates changes between PostgreSQL and CockroachDB, continuously and exactly once.
 #[derive(Debug, Parser)]
@@ -32,8 +34,7 @@ const NOT_BUILT: [&str; 3] = ["mylogical", "oraclelogminer", "make-jwt"];
     name = "replicator",
     version,
     args_override_self = true,
-    after_help = "The commands mylogical, oraclelogminer and make-jwt are not built yet in this \
-                  version."
+    after_help = "The commands mylogical and oraclelogminer are not built yet in this version."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -51,6 +52,9 @@ pub(crate) enum Command {
     /// Takes what CockroachDB changefeeds bring by HTTP back to the original database.
     #[command(name = "start", args_override_self = true)]
     Start(Box<StartFlags>),
+    /// Makes a token (JWT) with which a changefeed may bring rows to `start`.
+    #[command(name = "make-jwt", args_override_self = true)]
+    MakeJwt(MakeJwtFlags),
     /// Prints the version of this program, and name, version and checksum of all it is built from.
     Version,
 }

@@ -3,6 +3,7 @@
 mod cli;
 mod config;
 mod job;
+mod make_jwt;
 mod observe;
 mod signal;
 mod version;
@@ -34,6 +35,13 @@ fn main() -> ExitCode {
             print(&mut io::stdout(), &version::report());
             ExitCode::SUCCESS
         }
+        Command::MakeJwt(flags) => match make_jwt::run(&flags) {
+            Ok(text) => {
+                print(&mut io::stdout(), &text);
+                ExitCode::SUCCESS
+            }
+            Err(refusal) => refuse(&refusal),
+        },
         Command::PgLogical(flags) => run(Job::pglogical(&cli.process, &flags)),
         Command::Start(flags) => run(Job::start(&cli.process, &flags)),
     }

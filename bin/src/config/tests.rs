@@ -28,7 +28,7 @@ fn parsed(line: &str) -> Cli {
 fn flags(line: &str) -> Box<PgLogicalFlags> {
     match parsed(line).command {
         Command::PgLogical(flags) => flags,
-        Command::Start(_) | Command::Version => panic!("another command"),
+        Command::MakeJwt(_) | Command::Start(_) | Command::Version => panic!("another command"),
     }
 }
 
