@@ -14,6 +14,7 @@ mod preflight;
 mod pretend;
 mod recording;
 mod semantics;
+mod staging;
 mod start;
 mod torture;
 mod upgrade;

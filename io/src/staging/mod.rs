@@ -1,4 +1,6 @@
 //! Where we keep what must survive us.
 pub mod embedded;
 pub mod pg_store;
+pub mod rows;
 pub mod schema;
+mod sessions;

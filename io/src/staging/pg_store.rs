@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use replicator_core::dialect::{Class, Product, classify};
+use replicator_core::dialect::Product;
 use replicator_core::model::mutation::TimedMutation;
 use replicator_core::model::position::{Applied, Lsn, PartitionId, Position};
 use replicator_core::model::time::Hlc;
@@ -11,6 +11,7 @@ use replicator_core::{Durable, Failure};
 use tokio_postgres::Client;
 
 use super::schema::StagingName;
+use super::sessions::{Sessions, check_fence, take_fence};
 use crate::net::Dial;
 use crate::pg::pool::Pool;
 use crate::port::{Fence, StagedPage, Staging};
@@ -18,7 +19,7 @@ use crate::port::{Fence, StagedPage, Staging};
 /// The staging store of one stream. Clones share sessions.
 #[derive(Debug)]
 pub struct PgStore<D: Dial> {
-    pool: Pool<D>,
+    sessions: Sessions<D>,
     names: Arc<Names>,
 }
 
@@ -31,12 +32,11 @@ struct Names {
     stream: String,
     position_key: String,
     identity_key: String,
-    timeout: Duration,
 }
 
 impl<D: Dial> Clone for PgStore<D> {
     fn clone(&self) -> Self {
-        Self { pool: self.pool.clone(), names: Arc::clone(&self.names) }
+        Self { sessions: self.sessions.clone(), names: Arc::clone(&self.names) }
     }
 }
 
@@ -61,9 +61,8 @@ impl<D: Dial> PgStore<D> {
             stream: format!("pglogical-{target_schema}"),
             position_key: format!("pglogical-wal-offset-{target_schema}"),
             identity_key: format!("pglogical-source-{target_schema}"),
-            timeout,
         };
-        Self { pool, names: Arc::new(names) }
+        Self { sessions: Sessions::new(pool, timeout), names: Arc::new(names) }
     }
 
     /// What the target needs to write its records here: tables of applied runs and of fences, and the
@@ -87,7 +86,7 @@ impl<D: Dial> PgStore<D> {
             let row = client.query_opt(&sql, &[&names.identity_key]).await?;
             Ok(row.map(|row| row.get::<_, Vec<u8>>(0)))
         };
-        let value = self.with_session(read).await?;
+        let value = self.sessions.ask(read).await?;
         Ok(value.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     }
 
@@ -111,31 +110,12 @@ impl<D: Dial> PgStore<D> {
     /// See [`Failure`].
     pub async fn save_identity(&self, identity: &str) -> Result<(), Failure> {
         let names = &self.names;
-        self.with_session(async |client: &Client| {
-            client.execute(&names.put(), &[&names.identity_key, &identity.as_bytes()]).await?;
-            Ok(())
-        })
-        .await
-    }
-
-    /// Runs one request on a session, with a deadline. The session is dropped if the request fails.
-    async fn with_session<T>(
-        &self,
-        request: impl AsyncFnOnce(&Client) -> Result<T, tokio_postgres::Error>,
-    ) -> Result<T, Failure> {
-        let timeout = self.names.timeout;
-        let work = async {
-            let session = self.pool.take().await.map_err(|error| Failure::Transient {
-                detail: format!("staging: {}", crate::error_chain(&error)),
-            })?;
-            let value = request(session.client()).await.map_err(|error| failure_of(&error))?;
-            self.pool.put(session);
-            Ok(value)
-        };
-        tokio::time::timeout(timeout, work).await.unwrap_or_else(|_| {
-            let detail = format!("staging did not answer within {} s", timeout.as_secs());
-            Err(Failure::Transient { detail })
-        })
+        self.sessions
+            .ask(async |client: &Client| {
+                client.execute(&names.put(), &[&names.identity_key, &identity.as_bytes()]).await?;
+                Ok(())
+            })
+            .await
     }
 }
 
@@ -148,30 +128,12 @@ impl Names {
             self.memo
         )
     }
-
-    /// Divides by zero unless the fence is the newest, which also stops the statements behind it.
-    /// `$1` = stream, `$2` = fence.
-    fn check(&self) -> String {
-        let lock = match self.product {
-            Product::Postgres => " FOR SHARE",
-            Product::Cockroach => "",
-        };
-        format!(
-            "SELECT 1 / (CASE WHEN fence = $2 THEN 1 ELSE 0 END) FROM {} WHERE stream = $1{lock}",
-            self.fences
-        )
-    }
 }
 
 impl<D: Dial> Staging for PgStore<D> {
     async fn begin(&self) -> Result<(Fence, Durable), Failure> {
         let names = &self.names;
-        // `$1` = stream. Waits for every transaction of the older run that holds a share of the row.
-        let take = format!(
-            "INSERT INTO {fences} AS f (stream, fence) VALUES ($1, 1) \
-             ON CONFLICT (stream) DO UPDATE SET fence = f.fence + 1, since = now() RETURNING fence",
-            fences = names.fences,
-        );
+        let take = take_fence(&names.fences);
         let memo = format!("SELECT value FROM {} WHERE key = $1", names.memo);
         let applied = format!(
             "SELECT after_position, through_position FROM {} WHERE stream = $1 \
@@ -179,7 +141,8 @@ impl<D: Dial> Staging for PgStore<D> {
             names.applied
         );
         let (fence, memo, rows) = self
-            .with_session(async |client: &Client| {
+            .sessions
+            .ask(async |client: &Client| {
                 let fence: i64 = client.query_one(&take, &[&names.stream]).await?.get(0);
                 let memo = client.query_opt(&memo, &[&names.position_key]).await?;
                 let rows = client.query(&applied, &[&names.stream]).await?;
@@ -223,15 +186,20 @@ impl<D: Dial> Staging for PgStore<D> {
         // `$1` = stream, `$2` = the new checkpoint: records at or before it say nothing any more.
         let forget =
             format!("DELETE FROM {} WHERE stream = $1 AND through_position <= $2", names.applied);
-        self.with_session(async |client: &Client| {
-            let (check, put, through) = (names.check(), names.put(), position.to_sortable());
-            client.batch_execute("BEGIN").await?;
-            client.query_one(&check, &[&names.stream, &fence]).await?;
-            client.execute(&put, &[&names.position_key, &text.as_bytes()]).await?;
-            client.execute(&forget, &[&names.stream, &through]).await?;
-            client.batch_execute("COMMIT").await
-        })
-        .await
+        self.sessions
+            .ask(async |client: &Client| {
+                let (check, put, through) = (
+                    check_fence(&names.fences, names.product),
+                    names.put(),
+                    position.to_sortable(),
+                );
+                client.batch_execute("BEGIN").await?;
+                client.query_one(&check, &[&names.stream, &fence]).await?;
+                client.execute(&put, &[&names.position_key, &text.as_bytes()]).await?;
+                client.execute(&forget, &[&names.stream, &through]).await?;
+                client.batch_execute("COMMIT").await
+            })
+            .await
     }
 
     async fn read(&self, _: Hlc, _: Hlc, _: u32) -> Result<StagedPage, Failure> {
@@ -255,13 +223,4 @@ impl<D: Dial> Staging for PgStore<D> {
 fn unsupported() -> Failure {
     let detail = "this store keeps positions of ordered sources, not staged rows".to_owned();
     Failure::Rejected { detail, at: None }
-}
-
-fn failure_of(error: &tokio_postgres::Error) -> Failure {
-    let detail = format!("staging: {}", crate::error_chain(error));
-    match error.code().map(|code| (code.code(), classify(code.code()))) {
-        Some(("22012", _)) => Failure::Fenced,
-        Some((_, Class::Rejected | Class::Constraint)) => Failure::Rejected { detail, at: None },
-        Some((_, Class::Transient | Class::OutcomeUnknown)) | None => Failure::Transient { detail },
-    }
 }

@@ -1,8 +1,15 @@
 //! The staging tables: their names, and how they are made.
 //!
-//! `memo` is the documented table of the older tool, so that its installations resume. The other two
-//! are ours: `replicator_fences` holds the number of the newest run of each stream,
-//! `replicator_applied` which runs of source transactions are in the target beyond the checkpoint.
+//! `memo` and `checkpoints` are documented tables of the older tool, so that its installations resume. The
+//! others are ours:
+//!
+//! | table | holds |
+//! |---|---|
+//! | `replicator_fences` | the number of the newest run of each stream |
+//! | `replicator_applied` | which runs of source transactions are in the target beyond the checkpoint |
+//! | `replicator_staging_tables` | which staging table the rows of a target table are in |
+//! | `replicator_layouts` | the columns of staged rows |
+//! | `replicator_newest` | the newest time that was ever staged of each row |
 use replicator_core::dialect::Product;
 use replicator_core::model::ident::Quoted;
 use thiserror::Error;
@@ -59,6 +66,13 @@ impl StagingName {
     #[must_use]
     pub fn table(&self, name: &str) -> String {
         format!("{self}.{}", Quoted(name))
+    }
+
+    /// What goes before the names of catalog tables: CockroachDB shows the catalog of another database
+    /// under its name.
+    pub(super) fn catalog(&self) -> String {
+        let database = self.database.as_ref();
+        database.map(|database| format!("{}.", Quoted(database))).unwrap_or_default()
     }
 }
 
@@ -139,13 +153,7 @@ pub async fn prepare(
             client.batch_execute(statement).await.map_err(failed)?;
         }
     }
-    let had = tables(client, name).await.map_err(failed)?;
-    for (table, columns) in TABLES {
-        if !had.iter().any(|name| name == table) {
-            let sql = format!("CREATE TABLE IF NOT EXISTS {} ({columns})", name.table(table));
-            client.batch_execute(&sql).await.map_err(failed)?;
-        }
-    }
+    make(client, name, &TABLES).await?;
     // The older tool refuses a schema without these marks, so write them where it would.
     let marks = format!(
         "INSERT INTO {memo} (key, value) \
@@ -158,7 +166,69 @@ pub async fn prepare(
     client.batch_execute(&marks).await.map_err(failed)
 }
 
+/// Does what [`prepare`] does, and makes the tables for staged rows of changefeeds, except those for the
+/// rows themselves: [`PgRows`](super::rows::PgRows) makes each when it is needed.
+///
+/// # Errors
+///
+/// See [`StagingSchemaError`].
+pub async fn prepare_rows(
+    client: &Client,
+    name: &StagingName,
+    product: Product,
+    create: bool,
+) -> Result<(), StagingSchemaError> {
+    prepare(client, name, create).await?;
+    // Keys compare as bytes everywhere. Room on each page lets a row change in its place.
+    let (collation, room) = match product {
+        Product::Postgres => (" COLLATE \"C\"", ") WITH (fillfactor = 70"),
+        Product::Cockroach => ("", ""),
+    };
+    let newest = format!(
+        "staging_table INT8 NOT NULL, key TEXT{collation} NOT NULL, nanos INT8 NOT NULL, \
+         logical INT8 NOT NULL, PRIMARY KEY (staging_table, key){room}"
+    );
+    let [checkpoints, tables, layouts] = ROW_TABLES;
+    make(client, name, &[checkpoints, tables, layouts, ("replicator_newest", &newest)]).await
+}
+
 /// `CREATE TABLE` takes a lock and needs a right even where the table exists, so ask first.
+async fn make(
+    client: &Client,
+    name: &StagingName,
+    wanted: &[(&str, &str)],
+) -> Result<(), StagingSchemaError> {
+    let failed = |source| StagingSchemaError::Query { name: name.to_string(), source };
+    let had = tables(client, name).await.map_err(failed)?;
+    for (table, columns) in wanted {
+        if !had.iter().any(|name| name == table) {
+            let sql = format!("CREATE TABLE IF NOT EXISTS {} ({columns})", name.table(table));
+            client.batch_execute(&sql).await.map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+const ROW_TABLES: [(&str, &str); 3] = [
+    (
+        "checkpoints",
+        "group_name TEXT NOT NULL, source_hlc DECIMAL NOT NULL, partition TEXT NOT NULL, \
+         first_seen TIMESTAMPTZ NOT NULL DEFAULT now(), target_applied_at TIMESTAMPTZ, \
+         PRIMARY KEY (group_name, source_hlc, partition)",
+    ),
+    (
+        "replicator_staging_tables",
+        "number INT8 PRIMARY KEY, stream TEXT NOT NULL, target_table TEXT NOT NULL, \
+         staging_table TEXT NOT NULL UNIQUE, ready BOOL NOT NULL DEFAULT false, \
+         UNIQUE (stream, target_table)",
+    ),
+    (
+        "replicator_layouts",
+        "staging_table INT8 NOT NULL, number INT8 NOT NULL, names BYTEA NOT NULL, \
+         PRIMARY KEY (staging_table, number)",
+    ),
+];
+
 const TABLES: [(&str, &str); 3] = [
     ("memo", "key TEXT PRIMARY KEY, value BYTEA NOT NULL"),
     (
@@ -181,13 +251,16 @@ async fn exists(client: &Client, name: &StagingName) -> Result<bool, tokio_postg
             return Ok(false);
         }
     }
-    let sql = format!("SELECT 1 FROM {}pg_catalog.pg_namespace WHERE nspname = $1", of(name));
+    let sql = format!("SELECT 1 FROM {}pg_catalog.pg_namespace WHERE nspname = $1", name.catalog());
     Ok(client.query_opt(&sql, &[&name.schema]).await?.is_some())
 }
 
-/// `$1` = schema.
-async fn tables(client: &Client, name: &StagingName) -> Result<Vec<String>, tokio_postgres::Error> {
-    let catalog = of(name);
+/// The tables of the schema. `$1` = schema.
+pub(super) async fn tables(
+    client: &Client,
+    name: &StagingName,
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    let catalog = name.catalog();
     let sql = format!(
         "SELECT c.relname::TEXT FROM {catalog}pg_catalog.pg_class c \
            JOIN {catalog}pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
@@ -195,11 +268,6 @@ async fn tables(client: &Client, name: &StagingName) -> Result<Vec<String>, toki
     );
     let rows = client.query(&sql, &[&name.schema]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
-}
-
-/// CockroachDB shows the catalog of another database under its name.
-fn of(name: &StagingName) -> String {
-    name.database.as_ref().map(|database| format!("{}.", Quoted(database))).unwrap_or_default()
 }
 
 #[cfg(test)]
