@@ -1,15 +1,20 @@
 //! `replicator start` as its user meets it: changes of a busy shop go back to where it came from.
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use replicator_tests::feeder::{FeedOptions, Feeder, Where};
+use replicator_tests::feeder::{Caller, FeedOptions, Feeder, Where};
 use replicator_tests::pair::{DATABASE, Pair};
 use replicator_tests::postgres::{self, Options};
-use replicator_tests::product::Replicator;
+use replicator_tests::product::{Replicator, program};
 use replicator_tests::workload::{Load, Plan};
 use replicator_tests::{compare, wait_until};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -20,6 +25,9 @@ const PLAN: Plan = Plan {
     large_rows: 5_000,
     large_every: Duration::from_secs(3),
 };
+
+/// For those who need no token.
+const OPEN: &[&str] = &["--disableAuthentication"];
 
 /// A shop, where its changes go back to, and the program between them.
 struct Shop {
@@ -45,7 +53,8 @@ impl Shop {
         Ok(Self { pair, port, folder })
     }
 
-    fn replicator(&self) -> Result<Replicator> {
+    /// Starts the program, with `more` flags.
+    fn replicator(&self, more: &[&str]) -> Result<Replicator> {
         let (target, port) = (self.pair.target.conninfo(DATABASE), self.port);
         let folder = self.folder.display().to_string();
         let bind = format!("127.0.0.1:{port}");
@@ -57,10 +66,10 @@ impl Shop {
             &bind,
             "--dataDir",
             &folder,
-            "--disableAuthentication",
             "--flushPeriod",
             "50ms",
         ];
+        let arguments = arguments.iter().chain(more);
         Replicator::start(&self.folder.join("replicator.log"), arguments)
     }
 
@@ -68,9 +77,9 @@ impl Shop {
         Where { port: self.port, path: format!("/{DATABASE}/public"), token: None, tls: None }
     }
 
-    async fn feed(&self, seed: u64) -> Result<Feeder> {
+    async fn feed(&self, place: &Where, seed: u64) -> Result<Feeder> {
         let options = FeedOptions { workers: 4, rows_max: 300, again_percent: 20, seed };
-        Feeder::start(&self.pair.source.conninfo(DATABASE), &self.place(), &options).await
+        Feeder::start(&self.pair.source.conninfo(DATABASE), place, &options).await
     }
 
     /// Waits until both sides are equal.
@@ -95,8 +104,8 @@ impl Drop for Shop {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_busy_shop_goes_back_whoever_is_killed() -> Result<()> {
     let shop = Shop::open("kills").await?;
-    let mut replicator = shop.replicator()?;
-    let mut feeder = shop.feed(7).await?;
+    let mut replicator = shop.replicator(OPEN)?;
+    let mut feeder = shop.feed(&shop.place(), 7).await?;
     let load = Load::start(&shop.pair.source.conninfo(DATABASE), PLAN).await?;
     for kill in 1..=5_u64 {
         wait_until(LIMIT, "some rows are sent", async || {
@@ -105,12 +114,69 @@ async fn a_busy_shop_goes_back_whoever_is_killed() -> Result<()> {
         })
         .await?;
         replicator.kill()?;
-        replicator = shop.replicator()?;
+        replicator = shop.replicator(OPEN)?;
     }
     load.finish(&shop.pair.source.conninfo(DATABASE)).await?;
     feeder.sent(&shop.pair.from, LIMIT).await?;
     shop.equal(&mut replicator).await?;
     let status = replicator.stop(LIMIT).await?;
     ensure!(status.success(), "an orderly stop ends with {status}");
+    Ok(())
+}
+
+/// Runs a program that must succeed.
+fn run(program: &Path, arguments: &[&str], folder: &Path) -> Result<()> {
+    let output = Command::new(program).args(arguments).current_dir(folder).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{} {arguments:?}: {said}", program.display());
+    Ok(())
+}
+
+/// As the documents tell it, with certificate, key and token made by hand.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_documented_way_needs_a_certificate_and_a_token() -> Result<()> {
+    let shop = Shop::open("token").await?;
+    let folder = &shop.folder;
+    std::fs::create_dir_all(folder.join("jwt/keys"))?;
+    let openssl = |line: &str| {
+        let arguments: Vec<&str> = line.split_whitespace().collect();
+        run(Path::new("openssl"), &arguments, folder)
+    };
+    openssl(
+        "req -x509 -newkey rsa:2048 -nodes -days 2 -keyout server.key -out server.crt -subj /CN=localhost \
+         -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE",
+    )?;
+    openssl("ecparam -out ec.key -genkey -name prime256v1")?;
+    openssl("ec -in ec.key -pubout -out jwt/keys/shop.pem")?;
+    let allowed = format!("{DATABASE}.public");
+    run(&program()?, &["make-jwt", "-k", "ec.key", "-a", &allowed, "-o", "out.jwt"], folder)?;
+    let token = std::fs::read_to_string(folder.join("out.jwt"))?.trim().to_owned();
+
+    let (chain, key) = (folder.join("server.crt"), folder.join("server.key"));
+    let (chain, key) = (chain.display().to_string(), key.display().to_string());
+    let flags = ["--tlsCertificate", &chain, "--tlsPrivateKey", &key];
+    let mut replicator = shop.replicator(&flags)?;
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(&chain)?)?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let place = Where { tls: Some(Arc::new(tls)), ..shop.place() };
+    wait_until(LIMIT, "somebody without a token is refused", async || {
+        replicator.must_run()?;
+        let answer = Caller::new(place.clone()).post("{}").await;
+        Ok(matches!(answer, Ok((401, _))))
+    })
+    .await?;
+
+    let mut feeder = shop.feed(&Where { token: Some(token.clone()), ..place }, 9).await?;
+    let load = Load::start(&shop.pair.source.conninfo(DATABASE), PLAN).await?;
+    wait_until(LIMIT, "some rows are sent", async || Ok(2_000 < feeder.rows()?)).await?;
+    load.finish(&shop.pair.source.conninfo(DATABASE)).await?;
+    feeder.sent(&shop.pair.from, LIMIT).await?;
+    shop.equal(&mut replicator).await?;
+    ensure!(!replicator.log()?.contains(&token), "the token is in the log");
     Ok(())
 }
