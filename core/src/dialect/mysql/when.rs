@@ -1,7 +1,8 @@
 //! Dates and times, as CockroachDB and PostgreSQL print them → literals of MySQL.
 //!
 //! Only what is in UTC or has no zone is taken; sessions have `time_zone = '+00:00'`. Fractions of a second
-//! go as they are, and the column rounds them to its own precision, as that of PostgreSQL does.
+//! go as they are; MySQL rounds them to the precision of the column, as PostgreSQL does, and MariaDB cuts them
+//! off.
 use alloc::string::String;
 
 use super::literal::ValueError;
