@@ -228,7 +228,13 @@ async fn run(conn: &mut Conn, script: &str, rows: &mut Vec<u64>) -> Result<(), m
     loop {
         rows.push(result.affected_rows());
         if result.is_empty() {
-            return Ok(());
+            // The driver keeps the error of a later statement back until somebody asks for more, and until
+            // then takes it for one more result.
+            let ended = result.drop_result().await;
+            if ended.is_err() {
+                rows.pop();
+            }
+            return ended;
         }
         // Goes on to the next statement's result.
         result.collect::<Row>().await?;

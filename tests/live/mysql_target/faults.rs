@@ -234,7 +234,7 @@ async fn w27_the_catalog_is_read_as_it_is() -> Result<()> {
     let tables = "
         CREATE TABLE parent (a INT UNSIGNED, b VARCHAR(20), PRIMARY KEY (a, b));
         CREATE TABLE child (id BIGINT AUTO_INCREMENT PRIMARY KEY, A INT UNSIGNED, b VARCHAR(20),
-            doc JSON, sum INT GENERATED ALWAYS AS (id + 1) VIRTUAL, mark CHAR(3) NOT NULL DEFAULT 'x',
+            doc JSON, sum INT GENERATED ALWAYS AS (a + 1) VIRTUAL, mark CHAR(3) NOT NULL DEFAULT 'x',
             UNIQUE KEY beginning (b(3)), UNIQUE KEY whole (mark),
             CONSTRAINT to_parent FOREIGN KEY (a, b) REFERENCES parent (a, b));
         CREATE TABLE keyless (x INT);

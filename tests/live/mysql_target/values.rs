@@ -313,7 +313,7 @@ async fn keys_of_many_types_are_found_again() -> Result<()> {
         .map(|(n, (of, _))| format!("CREATE TABLE k{n} (id {of} PRIMARY KEY, v INT)"))
         .collect();
     for kind in Kind::ALL {
-        let mut bench = Bench::new(kind, "keys", &tables.join(";")).await?;
+        let mut bench = Bench::new(kind, "many_keys", &tables.join(";")).await?;
         for (n, (of, key)) in types.into_iter().enumerate() {
             let table = format!("k{n}");
             let count = format!("SELECT CONCAT(COUNT(*), ':', COALESCE(SUM(v), 0)) FROM {table}");
