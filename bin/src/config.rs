@@ -4,12 +4,13 @@ mod observing;
 mod shown;
 mod start;
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use replicator_core::decode::pg_transaction::TruncatePolicy;
 use replicator_core::model::ident::{SchemaName, parse_parts};
 use replicator_core::{Config, OnReject, Retry};
-use replicator_io::pg::conninfo::ConnInfo;
 use replicator_io::pg::pool::PoolLimits;
 use replicator_io::replicate::{PIECE_BYTES_MAX, PgLogicalSettings};
 
@@ -105,7 +106,11 @@ fn no_userscript(applying: &Applying) -> Result<(), UsageError> {
     }
 }
 
-fn conninfo(flag: &'static str, side: &str, text: Option<&Hidden>) -> Result<ConnInfo, UsageError> {
+fn conninfo<T: FromStr<Err: fmt::Display>>(
+    flag: &'static str,
+    side: &str,
+    text: Option<&Hidden>,
+) -> Result<T, UsageError> {
     let text = text.map_or("", |Hidden(text)| text.trim());
     if text.is_empty() {
         return Err(UsageError::new(
@@ -116,8 +121,7 @@ fn conninfo(flag: &'static str, side: &str, text: Option<&Hidden>) -> Result<Con
             ),
         ));
     }
-    text.parse::<ConnInfo>()
-        .map_err(|error| UsageError::new(flag, format!("cannot be used: {error}")))
+    text.parse().map_err(|error| UsageError::new(flag, format!("cannot be used: {error}")))
 }
 
 struct Schemas {

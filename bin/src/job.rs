@@ -61,7 +61,7 @@ impl Work {
             Self::PgLogical { settings, .. } => (settings.schema_label(), &settings.core),
             Self::Start(config) => {
                 let settings = &config.settings;
-                (settings.target.database.clone(), &settings.core)
+                (settings.target.database().to_owned(), &settings.core)
             }
         };
         let (applies_max, buffered_bytes_max) = (core.applies_max, core.buffered_bytes_max);

@@ -6,6 +6,7 @@ mod connections;
 mod death;
 mod endpoints;
 mod failback;
+mod failback_mysql;
 mod faults;
 mod fixtures;
 mod large;

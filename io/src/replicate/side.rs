@@ -56,29 +56,17 @@ impl<D: Dial> Side<'_, D> {
         })
     }
 
-    /// Waits for a run, unless the target's tables change. The run is a task of its own, so that the
-    /// batches it starts can run on the same thread: a small one is applied without waking another.
+    /// Waits for a run, unless the target's tables change.
     pub(super) async fn watch<S, E>(
         &self,
-        mut running: AbortOnDrop<Result<S, RunError<E>>>,
+        running: AbortOnDrop<Result<S, RunError<E>>>,
         catalog: &Arc<Catalog>,
     ) -> Result<Result<S, RunError<E>>, Trouble>
     where
         S: Send + 'static,
         E: std::error::Error + Send + 'static,
     {
-        let ended = tokio::select! {
-            biased;
-            ended = running.task() => ended,
-            changed = self.schema_changed(catalog) => {
-                running.end().await;
-                return Err(changed);
-            }
-        };
-        Ok(ended.unwrap_or_else(|died| match died.try_into_panic() {
-            Ok(panic) => resume_unwind(panic),
-            Err(died) => Err(RunError::Died(died)),
-        }))
+        watch(running, self.schema_changed(catalog)).await
     }
 
     /// Returns when the target's tables are not what they were.
@@ -105,6 +93,30 @@ impl<D: Dial> Side<'_, D> {
             }
         }
     }
+}
+
+/// Waits for a run, unless something changes that ends it. The run is a task of its own, so that the batches
+/// it starts can run on the same thread: a small one is applied without waking another.
+pub(super) async fn watch<S, E>(
+    mut running: AbortOnDrop<Result<S, RunError<E>>>,
+    changed: impl Future<Output = Trouble>,
+) -> Result<Result<S, RunError<E>>, Trouble>
+where
+    S: Send + 'static,
+    E: std::error::Error + Send + 'static,
+{
+    let ended = tokio::select! {
+        biased;
+        ended = running.task() => ended,
+        changed = changed => {
+            running.end().await;
+            return Err(changed);
+        }
+    };
+    Ok(ended.unwrap_or_else(|died| match died.try_into_panic() {
+        Ok(panic) => resume_unwind(panic),
+        Err(died) => Err(RunError::Died(died)),
+    }))
 }
 
 /// For sessions that write, whose transactions take at most so long.

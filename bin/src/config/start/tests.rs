@@ -120,3 +120,14 @@ fn nothing_that_is_shown_holds_a_password() {
     assert!(text.contains("host=target") && text.contains("self-signed"), "{text}");
     assert!(!text.contains("geheim") && !format!("{config:?}").contains("geheim"));
 }
+
+#[test]
+fn the_target_may_be_mysql() {
+    let config = |target: &str| config(&format!("--targetConn {target}"));
+    let (found, _) = config("mysql://u:geheim@tcp(target:33060)/app").unwrap();
+    let shown = start_shown(&found);
+    assert_eq!(shown["targetConn"], "user=u database=app host=target port=33060");
+    assert_eq!(found.settings.target.database(), "app");
+    let refused = config("mysql://u:geheim@target:70000/app").unwrap_err().to_string();
+    assert!(refused.contains("--targetConn") && !refused.contains("geheim"), "{refused}");
+}

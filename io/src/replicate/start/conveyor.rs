@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use replicator_core::decode::changefeed::TargetKind;
-use replicator_core::dialect::Product;
 use replicator_core::model::ident::SchemaName;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -12,6 +11,7 @@ use tracing::{info, warn};
 
 use super::attempt::Attempt;
 use super::settings::StartSettings;
+use super::target::Found;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::net::Dial;
@@ -26,7 +26,7 @@ const SCHEMAS_MAX: usize = 256;
 pub(super) struct Shared<D> {
     pub(super) dial: D,
     pub(super) settings: StartSettings,
-    pub(super) product: Product,
+    pub(super) found: Found,
     pub(super) staging: Embedded,
     pub(super) stop: watch::Receiver<bool>,
     pub(super) metrics: Arc<Metrics>,
@@ -72,19 +72,19 @@ impl<D: Dial> Conveyors<D> {
     pub(super) fn new(
         dial: D,
         settings: StartSettings,
-        product: Product,
+        found: Found,
         staging: Embedded,
         stop: watch::Receiver<bool>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let clock = Clock::start();
-        let shared = Shared { dial, settings, product, staging, stop, metrics, clock };
+        let shared = Shared { dial, settings, found, staging, stop, metrics, clock };
         Self { shared: Arc::new(shared), belts: Arc::default() }
     }
 
     /// What kind of target it is.
     pub(super) fn target_kind(&self) -> TargetKind {
-        kind_of(self.shared.product)
+        self.shared.found.kind()
     }
 
     /// Waits until all have finished what was brought to them.
@@ -125,9 +125,7 @@ impl<D: Dial> Conveyors<D> {
 
 impl<D: Dial> Runs for Conveyors<D> {
     async fn live(&self, schema: &SchemaName) -> Result<Arc<Live>, Absent> {
-        // On PostgreSQL a connection reaches one database.
-        let database = &self.shared.settings.target.database;
-        if schema.database.as_ref().is_some_and(|named| named != database) {
+        if !self.shared.found.reaches(schema.database.as_deref()) {
             return Err(Absent::Unknown);
         }
         let mut state = self.state(schema).ok_or(Absent::NotYet)?;
@@ -160,12 +158,4 @@ async fn run<D: Dial>(
         Err(gave_up) => warn!(%schema, "conveyor ended: {gave_up}"),
     }
     schema
-}
-
-/// What a product is to those who read requests.
-pub(super) const fn kind_of(product: Product) -> TargetKind {
-    match product {
-        Product::Postgres => TargetKind::Postgres,
-        Product::Cockroach => TargetKind::Cockroach,
-    }
 }

@@ -9,11 +9,12 @@ use replicator_core::model::time::MonoTime;
 use tokio::sync::Mutex;
 use tracing::warn;
 
+use super::target::{Found, mysql_options};
 use crate::clock::Clock;
 use crate::error_chain;
+use crate::mysql::session::MySqlSession;
 use crate::net::Dial;
 use crate::pg::connect::{SessionOptions, connect_sql};
-use crate::pg::conninfo::ConnInfo;
 use crate::staging::embedded::Embedded;
 
 /// An answer serves everybody who asks so soon after: asking needs no token, and must not load the databases.
@@ -23,7 +24,7 @@ const FRESH: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Health<D> {
     pub(super) dial: D,
-    pub(super) target: ConnInfo,
+    pub(super) target: Found,
     pub(super) staging: Embedded,
     /// Longest time for an answer.
     pub(super) timeout: Duration,
@@ -58,18 +59,10 @@ impl<D: Dial> Health<D> {
                 warn!("not healthy: {failure}");
                 return (StatusCode::INTERNAL_SERVER_ERROR, "staging does not answer\n");
             }
-            let options = SessionOptions::default();
-            let session = match connect_sql(&self.dial, &self.target, &options).await {
-                Ok(session) => session,
-                Err(error) => {
-                    warn!("not healthy: target: {}", error_chain(&error));
-                    return (StatusCode::INTERNAL_SERVER_ERROR, "the target does not answer\n");
-                }
-            };
-            match session.client().simple_query("SELECT 1").await {
-                Ok(_) => (StatusCode::OK, "OK"),
-                Err(error) => {
-                    warn!("not healthy: target: {}", error_chain(&error));
+            match self.ask_target().await {
+                Ok(()) => (StatusCode::OK, "OK"),
+                Err(reason) => {
+                    warn!("not healthy: target: {reason}");
                     (StatusCode::INTERNAL_SERVER_ERROR, "the target does not answer\n")
                 }
             }
@@ -78,5 +71,22 @@ impl<D: Dial> Health<D> {
             warn!("not healthy: no answer within {} s", self.timeout.as_secs());
             (StatusCode::INTERNAL_SERVER_ERROR, "staging or target do not answer in time\n")
         })
+    }
+
+    async fn ask_target(&self) -> Result<(), String> {
+        match &self.target {
+            Found::PgWire { conninfo, .. } => {
+                let session = connect_sql(&self.dial, conninfo, &SessionOptions::default()).await;
+                let session = session.map_err(|error| error_chain(&error))?;
+                let answer = session.client().simple_query("SELECT 1").await;
+                answer.map(drop).map_err(|error| error_chain(&error))
+            }
+            Found::MySql { conninfo } => {
+                let session = MySqlSession::open(conninfo, &mysql_options(self.timeout)).await;
+                let mut session = session.map_err(|error| error_chain(&error))?;
+                let answer = session.query("SELECT 1").await;
+                answer.map(drop).map_err(|error| error_chain(&error))
+            }
+        }
     }
 }

@@ -10,27 +10,26 @@
 mod attempt;
 mod conveyor;
 mod health;
+mod mysql;
 mod settings;
+mod target;
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tracing::info;
 
 use self::conveyor::Conveyors;
 use self::health::Health;
 pub use self::settings::StartSettings;
-use super::ground::connect;
+pub use self::target::{StartTarget, StartTargetError};
 use super::trouble::Trouble;
 use crate::http::{self, HttpLimits, Listen};
 use crate::metrics::Metrics;
 use crate::net::Dial;
-use crate::pg::connect::SessionOptions;
 use crate::source::changefeed::discard;
 use crate::source::changefeed::webhook::{self, Gate};
 use crate::staging::embedded::Embedded;
 use crate::supervisor::GaveUp;
-use crate::target::product;
 
 /// What `start` listens with.
 #[derive(Debug)]
@@ -58,13 +57,18 @@ pub async fn start<D: Dial, L: Listen, G: Gate>(
     stop: watch::Receiver<bool>,
     metrics: Arc<Metrics>,
 ) -> Result<(), GaveUp> {
-    let product = detect(&dial, &settings).await?;
+    let found = settings.target.clone().find(&dial, settings.apply_timeout).await;
+    let found = found.map_err(|trouble| match trouble {
+        Trouble::Lasting(reason) | Trouble::Settings(reason) | Trouble::Passing(reason) => {
+            GaveUp { reason }
+        }
+    })?;
     let limits = settings.webhook;
     let (discard, timeout) = (settings.discard, settings.health_timeout);
-    let target = settings.target.clone();
+    let target = found.clone();
     let health = Health { dial: dial.clone(), target, staging: staging.clone(), timeout };
     let conveyors =
-        Conveyors::new(dial, settings, product, staging, stop.clone(), Arc::clone(&metrics));
+        Conveyors::new(dial, settings, found, staging, stop.clone(), Arc::clone(&metrics));
     let Entrance { listener, tls, gate, limits: http_limits } = entrance;
     let router = match discard {
         Some(delay) => discard::router(delay, limits.response_timeout),
@@ -77,23 +81,4 @@ pub async fn start<D: Dial, L: Listen, G: Gate>(
     // Nobody brings anything any more; what was brought is finished.
     conveyors.finish().await;
     Ok(())
-}
-
-/// Asks the target what it is, before anybody is served.
-async fn detect<D: Dial>(
-    dial: &D,
-    settings: &StartSettings,
-) -> Result<replicator_core::dialect::Product, GaveUp> {
-    let gave_up = |trouble| match trouble {
-        Trouble::Lasting(reason) | Trouble::Settings(reason) | Trouble::Passing(reason) => {
-            GaveUp { reason }
-        }
-    };
-    let options = SessionOptions::default();
-    let session = connect(dial, "target", &settings.target, &options).await.map_err(gave_up)?;
-    let limit = settings.apply_timeout;
-    let server = super::ground::answer("target", limit, product::detect(session.client())).await;
-    let server = server.map_err(gave_up)?;
-    info!("connected to {server}");
-    Ok(server.product)
 }

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use replicator_core::Config;
 
-use crate::pg::conninfo::ConnInfo;
+use super::target::StartTarget;
 use crate::pg::pool::PoolLimits;
 use crate::source::changefeed::webhook::WebhookLimits;
 
@@ -11,7 +11,7 @@ use crate::source::changefeed::webhook::WebhookLimits;
 #[derive(Clone, Debug)]
 pub struct StartSettings {
     /// The target.
-    pub target: ConnInfo,
+    pub target: StartTarget,
     /// Limits and delays of each machine.
     pub core: Config,
     /// How much is taken from those who call us.
