@@ -118,6 +118,7 @@ make_data() {
   cat >"$d/init.sql" <<SQL
 SET SESSION sql_log_bin=0;
 ALTER USER 'root'@'localhost' IDENTIFIED BY '$q';
+DROP USER IF EXISTS 'root'@'127.0.0.1', 'root'@'::1';
 CREATE USER IF NOT EXISTS 'root'@'%' IDENTIFIED BY '$q';
 GRANT ALL PRIVILEGES ON *.* TO 'root'@'%' WITH GRANT OPTION;
 SQL
