@@ -36,15 +36,16 @@ pub(crate) struct StartFlags {
 #[command(next_help_heading = "Connections and schemas", rename_all = "camelCase")]
 pub(crate) struct StartConnections {
     /// The original database, to which changes go back:
-    /// postgresql://{user}:{password}@{host}:{port}/{database}
+    /// postgresql://{user}:{password}@{host}:{port}/{database}, or the same with mysql://
     #[arg(long, value_name = "URL", value_parser = hidden)]
     pub(crate) target_conn: Option<Hidden>,
-    /// The staging database. Without it rows are staged in a file below --dataDir.
+    /// The staging database. Not built yet in this version: leave it out, and rows are staged in a file
+    /// below --dataDir.
     #[arg(long, value_name = "URL", value_parser = hidden)]
     pub(crate) staging_conn: Option<Hidden>,
     #[command(flatten)]
     pub(crate) staging: StagingSchema,
-    /// Some documents name the staging database so: use --stagingConn.
+    /// No effect: changefeeds call us. Some documents name the staging database so.
     #[arg(long, value_name = "URL", value_parser = hidden)]
     pub(crate) source_conn: Option<Hidden>,
 }

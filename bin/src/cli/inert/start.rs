@@ -44,9 +44,14 @@ const FLAGS: &[Inert] = &[
     inert("stageMarkAppliedLimit", Kind::Int, "100000", RETIRED),
     inert("stageSanityCheckPeriod", Kind::Duration, "10m0s", CHECKED),
     inert("stageSanityCheckWindow", Kind::Duration, "1h0m0s", CHECKED),
-    inert("stageUnappliedPeriod", Kind::Duration, "1m0s", "what is staged is counted all the time"),
+    inert(
+        "stageUnappliedPeriod",
+        Kind::Duration,
+        "1m0s",
+        "unapplied rows are not reported in this version",
+    ),
     inert("stageDisableCreateTableReaderIndex", Kind::Bool, "false", RETIRED),
-    inert("assumeIdempotent", Kind::Bool, "false", "rows are told apart without looking them up"),
+    inert("assumeIdempotent", Kind::Bool, "false", "only rows that come late are looked up"),
     inert(
         "limitLookahead",
         Kind::Int,
