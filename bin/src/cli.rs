@@ -20,7 +20,7 @@ pub(crate) use self::bytes::parse_bytes;
 pub(crate) use self::duration::GoDuration;
 pub(crate) use self::flags::{
     Additions, Applying, Compression, Connections, Hidden, LogFormat, Observing, PgLogicalFlags,
-    Pools, ProcessFlags, Recording, Reject, Truncate,
+    Pools, ProcessFlags, Recording, Reject, StagingSchema, Truncate,
 };
 pub(crate) use self::make_jwt::MakeJwtFlags;
 pub(crate) use self::start::{Listening, StartFlags};

@@ -20,10 +20,10 @@ pub(crate) use self::observing::{
     Compression, ListenAddress, LogFormat, LogSettings, ObservingConfig, Snapshots, recording,
 };
 pub(crate) use self::shown::{shown, start_shown};
-pub(crate) use self::start::{Certificate, StartConfig, start};
+pub(crate) use self::start::{Certificate, Staged, StartConfig, start};
 use crate::cli::{
     Additions, Applying, Connections, GoDuration, Hidden, PgLogicalFlags, Pools, ProcessFlags,
-    Reject, Truncate, parse_bytes,
+    Reject, StagingSchema, Truncate, parse_bytes,
 };
 
 /// Less memory than this would hold the source back more than it saves.
@@ -141,12 +141,14 @@ impl Schemas {
                 _ => return Err(too_many_parts("targetSchema")),
             }),
         };
-        let staging_schema = names("stagingSchema", &connections.staging.staging_schema)?;
-        if staging_schema.len() > 2 {
-            return Err(too_many_parts("stagingSchema"));
-        }
+        let staging_schema = staging_schema(&connections.staging)?;
         Ok(Self { target_schema, staging_schema })
     }
+}
+
+fn staging_schema(flags: &StagingSchema) -> Result<Vec<String>, UsageError> {
+    let parts = names("stagingSchema", &flags.staging_schema)?;
+    if parts.len() > 2 { Err(too_many_parts("stagingSchema")) } else { Ok(parts) }
 }
 
 fn names(flag: &'static str, text: &str) -> Result<Vec<String>, UsageError> {

@@ -246,8 +246,8 @@ impl Machine {
     }
 
     fn on_done(&mut self, op: OpId, effects: &mut Effects) {
-        if let Some(request) = self.stage.rows_durable(op) {
-            effects.push(Effect::Answer(request));
+        if let Some(durable) = self.stage.rows_durable(op) {
+            self.on_durable(durable, effects);
         } else if let Some(promise) = self.stage.save_finished(op) {
             self.frontier.advance(promise.partition, promise.resolved);
             effects.push(Effect::Answer(promise.request));

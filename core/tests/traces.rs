@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! > config batch_rows_max=2 on_reject=dead-letter   limits that differ from `config`, before `resume`
+//! > config immediate=5                            in immediate mode, with staged rows up to time 5
 //! > resume 0/10 (0/20..0/30]                        a machine from a checkpoint and applied runs
 //! > tx 0/20 +parent 1 x | -child 2                  a transaction; see `mutation`
 //! > piece 0/1F +parent 1 x                          a piece of one, before its commit record
@@ -117,7 +118,11 @@ impl Player {
             }
         }
         let config = config(&self.options);
-        self.machine = Some(Machine::resume(config, Arc::new(catalog()), durable, self.now));
+        let machine = Machine::resume(config, Arc::new(catalog()), durable, self.now);
+        self.machine = Some(match self.options.get("immediate") {
+            Some(newest) => machine.immediate(hlc(newest)),
+            None => machine,
+        });
         self.demand = Some(Demand::Read);
     }
 
@@ -165,6 +170,7 @@ fn config(options: &BTreeMap<String, String>) -> Config {
         "read_rows_max",
         "save_interval",
         "on_reject",
+        "immediate",
     ];
     for name in options.keys() {
         assert!(known.contains(&name.as_str()), "unknown option {name}");

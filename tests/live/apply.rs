@@ -63,18 +63,11 @@ impl Bench {
         let timeout = Duration::from_secs(10);
         let product = Product::Postgres;
         let store = PgStore::pglogical(stored, product, &name, "public", timeout);
-        let (applied_table, fence_table, stream) = store.record_names();
-        let record = Record {
-            applied_table: applied_table.to_owned(),
-            fence_table: fence_table.to_owned(),
-            stream: stream.to_owned(),
-            product,
-        };
         let catalog = Arc::new(catalog::load(&client, product, "public").await?);
         let applying = PgTargetOptions {
             dialect: Dialect { product, database: "app".to_owned() },
             catalog: Arc::clone(&catalog),
-            record: Some(record),
+            record: Some(Record::in_staging(store.record_names(), product)),
             apply_timeout: timeout,
             dead_letters: Some(TableName::new("public", "replicator_dlq")),
         };

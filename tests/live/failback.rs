@@ -75,6 +75,7 @@ impl Bench {
         let settings = StartSettings {
             target: self.server.conninfo("app").parse()?,
             core,
+            immediate: false,
             webhook: WebhookLimits {
                 body: changefeed::Limits { body_bytes_max: 100_000, ..Default::default() },
                 bodies_bytes_max: 1 << 20,
@@ -84,6 +85,7 @@ impl Bench {
             discard: None,
             apply_timeout: seconds(10),
             dlq_table: "replicator_dlq".to_owned(),
+            progress_table: None,
             schema_refresh: None,
             target_pool: PoolLimits {
                 sessions_max: 4,

@@ -143,6 +143,7 @@ fn settings(target: replicator_io::replicate::start::StartTarget) -> StartSettin
             collapse: true,
             seed: 1,
         },
+        immediate: false,
         webhook: WebhookLimits {
             body: changefeed::Limits { body_bytes_max: 100_000, ..Default::default() },
             bodies_bytes_max: 1 << 20,
@@ -152,6 +153,7 @@ fn settings(target: replicator_io::replicate::start::StartTarget) -> StartSettin
         discard: None,
         apply_timeout: seconds(10),
         dlq_table: "replicator_dlq".to_owned(),
+        progress_table: None,
         schema_refresh: None,
         target_pool: PoolLimits {
             sessions_max: 4,

@@ -1,11 +1,18 @@
 //! `replicator start` as its user meets it: changes of a busy shop go back to where it came from.
+#[path = "start/immediate.rs"]
+mod immediate;
+#[path = "start/keys.rs"]
+mod keys;
+#[path = "start/progress.rs"]
+mod progress;
+
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use replicator_tests::feeder::{Caller, FeedOptions, Feeder, Where};
 use replicator_tests::pair::{DATABASE, Pair};
 use replicator_tests::postgres::{self, Options};
@@ -15,6 +22,7 @@ use replicator_tests::{compare, wait_until};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
+use tokio_postgres::Client;
 
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -25,6 +33,10 @@ const PLAN: Plan = Plan {
     large_rows: 5_000,
     large_every: Duration::from_secs(3),
 };
+
+/// A table of progress.
+const PROGRESS: &str = "CREATE TABLE done (stream TEXT, fence INT8, first_tx INT8, after_position TEXT, \
+    through_position TEXT NOT NULL, PRIMARY KEY (stream, first_tx, fence))";
 
 /// For those who need no token.
 const OPEN: &[&str] = &["--disableAuthentication"];
@@ -73,6 +85,12 @@ impl Shop {
         Replicator::start(&self.folder.join("replicator.log"), arguments)
     }
 
+    /// A database for staging, beside the source.
+    async fn staging(&self) -> Result<(String, Client)> {
+        let client = self.pair.source.create_database("staging").await?;
+        Ok((self.pair.source.conninfo("staging"), client))
+    }
+
     fn place(&self) -> Where {
         Where { port: self.port, path: format!("/{DATABASE}/public"), token: None, tls: None }
     }
@@ -91,7 +109,13 @@ impl Shop {
             last = comparison.to_string();
             Ok(comparison.is_identical())
         });
-        waited.await.with_context(|| last)
+        if let Err(error) = waited.await {
+            let log = replicator.log()?;
+            let lines: Vec<&str> = log.lines().rev().take(20).collect();
+            let lines: Vec<&str> = lines.into_iter().rev().collect();
+            return Err(error.context(last).context(format!("its log ends with {lines:#?}")));
+        }
+        Ok(())
     }
 }
 
@@ -104,7 +128,33 @@ impl Drop for Shop {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_busy_shop_goes_back_whoever_is_killed() -> Result<()> {
     let shop = Shop::open("kills").await?;
-    let mut replicator = shop.replicator(OPEN)?;
+    kills(&shop, OPEN).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_busy_shop_is_staged_in_a_database_whoever_is_killed() -> Result<()> {
+    let shop = Shop::open("staged").await?;
+    let (staging, client) = shop.staging().await?;
+    shop.pair.to.batch_execute(PROGRESS).await?;
+    let flags = [
+        "--stagingConn",
+        &staging,
+        "--stagingCreateSchema",
+        "--targetProgressTable",
+        "done",
+        OPEN[0],
+    ];
+    kills(&shop, &flags).await?;
+    ensure!(!shop.folder.join("staging").exists(), "a file was made as well");
+    let sql = "SELECT count(*) FROM _replicator.memo WHERE key LIKE 'start-position-%'";
+    let positions: i64 = client.query_one(sql, &[]).await?.get(0);
+    ensure!(positions == 1, "{positions} positions are saved");
+    Ok(())
+}
+
+/// Kills the program five times while a shop that is busy goes back.
+async fn kills(shop: &Shop, flags: &[&str]) -> Result<()> {
+    let mut replicator = shop.replicator(flags)?;
     let mut feeder = shop.feed(&shop.place(), 7).await?;
     let load = Load::start(&shop.pair.source.conninfo(DATABASE), PLAN).await?;
     for kill in 1..=5_u64 {
@@ -114,7 +164,7 @@ async fn a_busy_shop_goes_back_whoever_is_killed() -> Result<()> {
         })
         .await?;
         replicator.kill()?;
-        replicator = shop.replicator(OPEN)?;
+        replicator = shop.replicator(flags)?;
     }
     load.finish(&shop.pair.source.conninfo(DATABASE)).await?;
     feeder.sent(&shop.pair.from, LIMIT).await?;

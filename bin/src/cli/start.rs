@@ -22,13 +22,27 @@ pub(crate) struct StartFlags {
     #[command(flatten)]
     pub(crate) staging: StagingFlags,
     #[command(flatten)]
+    pub(crate) modes: Modes,
+    #[command(flatten)]
     pub(crate) pools: Pools,
     #[command(flatten)]
     pub(crate) observing: Observing,
     #[command(flatten)]
     pub(crate) additions: Additions,
     #[command(flatten)]
+    pub(crate) progress: ProgressFlags,
+    #[command(flatten)]
     pub(crate) inert: InertFlags<Start>,
+}
+
+/// Exactly once.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Additions of this program", rename_all = "camelCase")]
+pub(crate) struct ProgressFlags {
+    /// A table in each target schema in which the program writes down what the target has, so that all rows
+    /// are applied exactly once. It must exist; if it does not, the log has the SQL. Not for MySQL.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) target_progress_table: Option<String>,
 }
 
 /// Connections.
@@ -39,8 +53,8 @@ pub(crate) struct StartConnections {
     /// postgresql://{user}:{password}@{host}:{port}/{database}, or the same with mysql://
     #[arg(long, value_name = "URL", value_parser = hidden)]
     pub(crate) target_conn: Option<Hidden>,
-    /// The staging database. Not built yet in this version: leave it out, and rows are staged in a file
-    /// below --dataDir.
+    /// The staging database, CockroachDB or PostgreSQL. Without it rows are staged in a file below
+    /// --dataDir.
     #[arg(long, value_name = "URL", value_parser = hidden)]
     pub(crate) staging_conn: Option<Hidden>,
     #[command(flatten)]
@@ -95,6 +109,18 @@ pub(crate) struct Listening {
     pub(crate) discard_delay: GoDuration,
 }
 
+/// How whole and how late.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Consistency", rename_all = "camelCase")]
+pub(crate) struct Modes {
+    /// Apply rows as soon as they are staged, each request as one transaction, without waiting until the
+    /// source says that its transactions are complete. Only for schemas without foreign keys.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(action = ArgAction::Set, value_parser = parse_bool)]
+    #[arg(default_value = "false", default_missing_value = "true")]
+    pub(crate) immediate: bool,
+}
+
 /// Staging.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Staging", rename_all = "camelCase")]
@@ -102,4 +128,10 @@ pub(crate) struct StagingFlags {
     /// Rows that one read takes from staging.
     #[arg(long, value_name = "INT", default_value = "10000", allow_negative_numbers = true)]
     pub(crate) scan_size: i64,
+    /// Make no index of the staged rows that are not applied yet, which helps where an older version has
+    /// left many applied ones.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(action = ArgAction::Set, value_parser = parse_bool)]
+    #[arg(default_value = "false", default_missing_value = "true")]
+    pub(crate) stage_disable_create_table_reader_index: bool,
 }

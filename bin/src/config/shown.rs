@@ -6,7 +6,7 @@ use replicator_io::pg::pool::PoolLimits;
 use replicator_io::replicate::PgLogicalSettings;
 use serde_json::{Map, Value, json};
 
-use super::{Certificate, StartConfig};
+use super::{Certificate, Staged, StartConfig};
 use crate::cli::GoDuration;
 
 type Entry = (&'static str, Value);
@@ -44,6 +44,18 @@ pub(crate) fn start_shown(config: &StartConfig) -> Map<String, Value> {
         Some(Certificate::SelfSigned) => json!("self-signed"),
         Some(Certificate::Files { chain, .. }) => json!(chain),
     };
+    let staged: Vec<Entry> = match &config.staging {
+        Staged::File(file) => vec![("dataDir", json!(file.folder))],
+        Staged::Database(database) => vec![
+            ("stagingConn", json!(database.conninfo.to_string())),
+            ("stagingSchema", json!(database.schema.join("."))),
+            ("stagingCreateSchema", json!(database.create)),
+            ("stageDisableCreateTableReaderIndex", json!(!database.reader_index)),
+            ("stagingMaxPoolSize", json!(database.pool.sessions_max)),
+            ("stagingIdleTime", text(database.pool.idle_max)),
+            ("stagingMaxLifetime", text(database.pool.age_max)),
+        ],
+    };
     let entries = [
         ("targetConn", json!(settings.target.to_string())),
         ("bindAddr", json!(config.bind.to_string())),
@@ -52,15 +64,16 @@ pub(crate) fn start_shown(config: &StartConfig) -> Map<String, Value> {
         ("httpResponseTimeout", text(settings.webhook.response_timeout)),
         ("healthCheckTimeout", text(settings.health_timeout)),
         ("ndjsonBufferSize", json!(settings.webhook.body.line_bytes_max)),
+        ("immediate", json!(settings.immediate)),
+        ("targetProgressTable", json!(settings.progress_table)),
         ("discard", json!(settings.discard.is_some())),
-        ("dataDir", json!(config.staging.folder)),
         ("scanSize", json!(settings.core.read_rows_max)),
         ("applyTimeout", text(settings.apply_timeout)),
         ("dlqTableName", json!(settings.dlq_table)),
         ("schemaRefresh", json!(settings.schema_refresh.map(text))),
     ];
     let rest = applying(&settings.core).into_iter().chain(target(&settings.target_pool));
-    map(entries.into_iter().chain(rest))
+    map(entries.into_iter().chain(staged).chain(rest))
 }
 
 fn applying(core: &Config) -> [Entry; 12] {

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use replicator_core::Config;
 use replicator_core::decode::changefeed::Limits;
-use replicator_io::replicate::start::StartSettings;
+use replicator_io::replicate::start::{StagingSettings, StartSettings, StartTarget};
 use replicator_io::source::changefeed::webhook::WebhookLimits;
 use replicator_io::staging::embedded::EmbeddedSettings;
 
-use super::check::{UsageError, count, not_negative, size, time};
+use super::check::{UsageError, count, given, not_negative, size, time};
 use super::{
-    ListenAddress, applies_max, conninfo, core, dlq_table, no_userscript, pool_limits, refresh,
+    ListenAddress, applies_max, conninfo, core, dlq_table, names, no_userscript, pool_limits,
+    refresh, staging_schema,
 };
 use crate::cli::{Hidden, Listening, StartFlags};
 
@@ -20,13 +21,22 @@ pub(crate) struct StartConfig {
     /// What the library needs.
     pub(crate) settings: StartSettings,
     /// Where rows are staged.
-    pub(crate) staging: EmbeddedSettings,
+    pub(crate) staging: Staged,
     /// Where changefeeds find us.
     pub(crate) bind: ListenAddress,
     /// With what connections are encrypted; `None` is not at all.
     pub(crate) certificate: Option<Certificate>,
     /// Whether callers must show a token.
     pub(crate) authenticate: bool,
+}
+
+/// Where rows are staged.
+#[derive(Clone, Debug)]
+pub(crate) enum Staged {
+    /// In a file of ours.
+    File(EmbeddedSettings),
+    /// In the database of `--stagingConn`.
+    Database(Box<StagingSettings>),
 }
 
 /// Where the listener's certificate comes from.
@@ -51,20 +61,13 @@ pub(crate) fn start(
 ) -> Result<(StartConfig, Vec<String>), UsageError> {
     let StartFlags { connections, listening, applying, staging, pools, additions, .. } = flags;
     no_userscript(applying)?;
-    if is_given(connections.staging_conn.as_ref()) {
-        return Err(UsageError::new(
-            "stagingConn",
-            "is not built yet in this version for the command start; leave it out, and rows are staged in \
-             a file below --dataDir",
-        ));
-    }
     let mut warnings = flags.inert.warnings();
     warnings.extend(dangers(listening));
     if is_given(connections.source_conn.as_ref()) {
         warnings.push("--sourceConn has no effect on start: changefeeds call us".to_owned());
     }
     let apply_timeout = time("applyTimeout", applying.apply_timeout, Duration::from_secs(30))?;
-    let [target_pool, _] = pool_limits(pools, apply_timeout)?;
+    let [target_pool, staging_pool] = pool_limits(pools, apply_timeout)?;
     let applies_max = applies_max(applying.parallelism, &target_pool, &mut warnings)?;
     let core = core(applying, additions, applies_max, seed)?;
     // One half for what is read from requests, one for what is read from staging.
@@ -75,9 +78,12 @@ pub(crate) fn start(
     let body_bytes_max = half.min(Limits::default().body_bytes_max);
     let body = Limits { body_bytes_max, line_bytes_max, ..Limits::default() };
     let two_minutes = Duration::from_secs(120);
+    let target = conninfo("targetConn", "original", connections.target_conn.as_ref())?;
+    let progress_table = progress_table(flags.progress.target_progress_table.as_ref(), &target)?;
     let settings = StartSettings {
-        target: conninfo("targetConn", "original", connections.target_conn.as_ref())?,
+        target,
         core,
+        immediate: flags.modes.immediate,
         webhook: WebhookLimits {
             body,
             bodies_bytes_max: half,
@@ -95,19 +101,53 @@ pub(crate) fn start(
         discard: discard(listening)?,
         apply_timeout,
         dlq_table: dlq_table(&applying.dlq_table_name)?,
+        progress_table,
         schema_refresh: refresh(applying.schema_refresh),
         target_pool,
+    };
+    let schema = staging_schema(&connections.staging)?;
+    let staged = match connections.staging_conn.as_ref().filter(|text| is_given(Some(text))) {
+        None => Staged::File(EmbeddedSettings::new(flags.observing.data_dir.clone())),
+        Some(text) => Staged::Database(Box::new(StagingSettings {
+            conninfo: conninfo("stagingConn", "staging", Some(text))?,
+            schema,
+            create: connections.staging.staging_create_schema,
+            reader_index: !staging.stage_disable_create_table_reader_index,
+            pool: staging_pool,
+            timeout: apply_timeout,
+        })),
     };
     let bind = ListenAddress::parse(&listening.bind_addr)
         .ok_or_else(|| UsageError::new("bindAddr", "must be host:port or :port, such as :30004"))?;
     let config = StartConfig {
         settings,
-        staging: EmbeddedSettings::new(flags.observing.data_dir.clone()),
+        staging: staged,
         bind,
         certificate: certificate(listening)?,
         authenticate: !listening.disable_authentication,
     };
     Ok((config, warnings))
+}
+
+/// Target tables are looked up by schema and name.
+fn progress_table(
+    text: Option<&String>,
+    target: &StartTarget,
+) -> Result<Option<String>, UsageError> {
+    let Some(text) = given(text) else { return Ok(None) };
+    if matches!(target, StartTarget::MySql(_)) {
+        return Err(UsageError::new(
+            "targetProgressTable",
+            "is not built yet for MySQL; without it rows are applied at least once there",
+        ));
+    }
+    match names("targetProgressTable", text)?.as_slice() {
+        [table] => Ok(Some(table.clone())),
+        _ => Err(UsageError::new(
+            "targetProgressTable",
+            "must be the name of a table alone; it is looked for in each target schema",
+        )),
+    }
 }
 
 fn is_given(text: Option<&Hidden>) -> bool {

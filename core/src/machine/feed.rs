@@ -10,6 +10,17 @@ use crate::model::time::Hlc;
 use crate::plan::arrange;
 
 impl Machine {
+    /// From here on in immediate mode: rows are applied when they are durable, without waiting for a
+    /// promise. Each request is a transaction, and of each row the newest version stays (W-44). `newest` is
+    /// the time of the newest staged row: what is staged up to there is applied now.
+    ///
+    /// For tables without foreign keys. To be called before the first step.
+    #[must_use]
+    pub fn immediate(mut self, newest: Hlc) -> Self {
+        self.frontier.be_immediate(newest);
+        self
+    }
+
     /// Rows go to the store at once, unless one of them comes late: see [`Stage`](crate::flow::stage::Stage).
     pub(super) fn on_rows(
         &mut self,
@@ -18,11 +29,11 @@ impl Machine {
         effects: &mut Effects,
     ) {
         let promised = self.frontier.group_with(&self.stage.promises()).max(self.sweep.reach());
-        if rows.iter().any(|row| row.time <= promised) {
-            return self.stage.rows_wait(LateRows { request, rows });
+        if self.frontier.is_immediate() || rows.iter().any(|row| row.time <= promised) {
+            return self.stage.rows_wait(LateRows { requests: alloc::vec![request], rows });
         }
         let op = self.next_op();
-        self.stage.rows_started(op, request);
+        self.stage.rows_started(op, alloc::vec![request]);
         effects.push(Effect::Stage { op, rows, floor: self.floor() });
     }
 
@@ -41,11 +52,29 @@ impl Machine {
                     self.stage.save_started(op, promise);
                     effects.push(Effect::SaveResolved { op, partition, resolved });
                 }
-                Next::Write(LateRows { request, rows }) => {
-                    self.stage.late_rows_started(op, request);
-                    effects.push(Effect::Stage { op, rows, floor: self.floor() });
+                Next::Write(LateRows { requests, rows }) => {
+                    let floor = match rows.iter().map(|row| row.time).max() {
+                        // All of them are late, whatever their time.
+                        Some(newest) if self.frontier.is_immediate() => newest.max(self.floor()),
+                        Some(_) | None => self.floor(),
+                    };
+                    self.stage.late_rows_started(op, requests, floor);
+                    effects.push(Effect::Stage { op, rows, floor });
                 }
             }
+        }
+    }
+
+    pub(super) fn on_durable(
+        &mut self,
+        (requests, late): (Vec<RequestId>, Option<Hlc>),
+        effects: &mut Effects,
+    ) {
+        if let Some(floor) = late {
+            self.frontier.arrive(floor.next());
+        }
+        for request in requests {
+            effects.push(Effect::Answer(request));
         }
     }
 

@@ -70,6 +70,16 @@ pub struct Applied {
 }
 
 impl Applied {
+    /// Reads what [`Position::to_sortable`] wrote of both ends.
+    #[must_use]
+    pub fn from_sortable(after: Option<&str>, through: &str) -> Option<Self> {
+        let after = match after {
+            Some(text) => Some(Position::from_sortable(text)?),
+            None => None,
+        };
+        Some(Self { after, through: Position::from_sortable(through)? })
+    }
+
     /// Whether a transaction that ends at `position` is part of the run.
     #[must_use]
     pub fn holds(&self, position: Position) -> bool {

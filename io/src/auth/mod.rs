@@ -17,6 +17,7 @@ mod keyring;
 mod keys;
 mod reload;
 mod sign;
+mod tables;
 mod token;
 
 #[cfg(test)]
@@ -28,3 +29,4 @@ pub use gate::{Admission, JwtGate};
 pub use keyring::{Keyring, Material, PublicKeyText};
 pub use reload::{KeySource, KeySourceError, Reloader};
 pub use sign::{SignError, SigningKey};
+pub use tables::TableKeys;

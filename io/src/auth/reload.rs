@@ -71,6 +71,14 @@ pub enum KeySourceError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A table has too many rows.
+    #[error("table {table} has over {limit} rows")]
+    Rows {
+        /// Its name.
+        table: String,
+        /// How many it may have.
+        limit: usize,
+    },
     /// It took too long.
     #[error("reading took over {} s", LOAD_TIMEOUT.as_secs())]
     Late,

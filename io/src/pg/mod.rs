@@ -9,5 +9,6 @@ pub mod replication;
 pub mod secret;
 pub mod server_error;
 pub mod session;
+pub(crate) mod sessions;
 pub mod tls;
 pub mod wire;

@@ -90,13 +90,7 @@ impl<D: Dial> Attempt<D> {
         let store_pool = self.pool(store_conninfo, store_product, settings.staging_pool);
         let named = self.schema_text();
         let store = PgStore::pglogical(store_pool, store_product, &staging_name, &named, limit);
-        let (applied, fences, stream) = store.record_names();
-        let record = shared.then(|| Record {
-            applied_table: applied.to_owned(),
-            fence_table: fences.to_owned(),
-            stream: stream.to_owned(),
-            product,
-        });
+        let record = shared.then(|| Record::in_staging(store.record_names(), product));
         let dialect = Dialect { product, database };
         let target: TargetPool<D> = self.pool(&settings.target, product, settings.target_pool);
         Ok(Ground { facts, schema, dialect, target, store, record })

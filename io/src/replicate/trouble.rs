@@ -7,6 +7,7 @@ use crate::driver::RunError;
 use crate::error_chain;
 use crate::source::pg::slot::SlotError;
 use crate::source::pg::stream::PgSourceError;
+use crate::supervisor::GaveUp;
 
 /// Why an attempt ended.
 pub(super) enum Trouble {
@@ -19,6 +20,15 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
+    /// Before anything has begun, no trouble is waited out.
+    pub(super) fn into_gave_up(self) -> GaveUp {
+        match self {
+            Self::Lasting(reason) | Self::Settings(reason) | Self::Passing(reason) => {
+                GaveUp { reason }
+            }
+        }
+    }
+
     pub(super) fn settings(what: &str, error: &dyn std::error::Error) -> Self {
         Self::Settings(format!("{what}: {}", error_chain(error)))
     }

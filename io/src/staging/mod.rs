@@ -3,4 +3,3 @@ pub mod embedded;
 pub mod pg_store;
 pub mod rows;
 pub mod schema;
-mod sessions;

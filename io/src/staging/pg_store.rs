@@ -11,9 +11,9 @@ use replicator_core::{Durable, Failure};
 use tokio_postgres::Client;
 
 use super::schema::StagingName;
-use super::sessions::{Sessions, check_fence, take_fence};
 use crate::net::Dial;
 use crate::pg::pool::Pool;
+use crate::pg::sessions::{Sessions, check_fence, take_fence};
 use crate::port::{Fence, StagedPage, Staging};
 
 /// The staging store of one stream. Clones share sessions.
@@ -62,7 +62,7 @@ impl<D: Dial> PgStore<D> {
             position_key: format!("pglogical-wal-offset-{target_schema}"),
             identity_key: format!("pglogical-source-{target_schema}"),
         };
-        Self { sessions: Sessions::new(pool, timeout), names: Arc::new(names) }
+        Self { sessions: Sessions::new(pool, "staging", timeout), names: Arc::new(names) }
     }
 
     /// What the target needs to write its records here: tables of applied runs and of fences, and the
@@ -164,11 +164,7 @@ impl<D: Dial> Staging for PgStore<D> {
             .iter()
             .map(|row| {
                 let (after, through): (Option<&str>, &str) = (row.get(0), row.get(1));
-                let after = match after {
-                    Some(text) => Some(Position::from_sortable(text)?),
-                    None => None,
-                };
-                Some(Applied { after, through: Position::from_sortable(through)? })
+                Applied::from_sortable(after, through)
             })
             .collect::<Option<Vec<Applied>>>()
             .ok_or_else(|| broken("applied record"))?;

@@ -1,7 +1,7 @@
 //! The staging tables: their names, and how they are made.
 //!
-//! `memo` and `checkpoints` are documented tables of the older tool, so that its installations resume. The
-//! others are ours:
+//! `memo`, `checkpoints`, `jwt_public_keys` and `jwt_revoked_ids` are documented tables of the older tool,
+//! so that its installations resume. The others are ours:
 //!
 //! | table | holds |
 //! |---|---|
@@ -188,8 +188,19 @@ pub async fn prepare_rows(
         "staging_table INT8 NOT NULL, key TEXT{collation} NOT NULL, nanos INT8 NOT NULL, \
          logical INT8 NOT NULL, PRIMARY KEY (staging_table, key){room}"
     );
-    let [checkpoints, tables, layouts] = ROW_TABLES;
-    make(client, name, &[checkpoints, tables, layouts, ("replicator_newest", &newest)]).await
+    // PostgreSQL before 13 has no other way to make a UUID. These need to differ, not to be secret.
+    let uuid = match product {
+        Product::Postgres => "md5(random()::TEXT || clock_timestamp()::TEXT)::UUID",
+        Product::Cockroach => "gen_random_uuid()",
+    };
+    let keys = format!(
+        "id UUID PRIMARY KEY DEFAULT {uuid}, public_key TEXT NOT NULL, \
+         active BOOL NOT NULL DEFAULT true"
+    );
+    let [checkpoints, tables, layouts, revoked] = ROW_TABLES;
+    let newest = ("replicator_newest", newest.as_str());
+    let keys = (PUBLIC_KEYS, keys.as_str());
+    make(client, name, &[checkpoints, tables, layouts, newest, keys, revoked]).await
 }
 
 /// `CREATE TABLE` takes a lock and needs a right even where the table exists, so ask first.
@@ -209,7 +220,13 @@ async fn make(
     Ok(())
 }
 
-const ROW_TABLES: [(&str, &str); 3] = [
+/// Public keys of those who may bring rows.
+pub(crate) const PUBLIC_KEYS: &str = "jwt_public_keys";
+
+/// Ids of tokens that are void.
+pub(crate) const REVOKED_IDS: &str = "jwt_revoked_ids";
+
+const ROW_TABLES: [(&str, &str); 4] = [
     (
         "checkpoints",
         "group_name TEXT NOT NULL, source_hlc DECIMAL NOT NULL, partition TEXT NOT NULL, \
@@ -227,6 +244,7 @@ const ROW_TABLES: [(&str, &str); 3] = [
         "staging_table INT8 NOT NULL, number INT8 NOT NULL, names BYTEA NOT NULL, \
          PRIMARY KEY (staging_table, number)",
     ),
+    (REVOKED_IDS, "id TEXT PRIMARY KEY"),
 ];
 
 const TABLES: [(&str, &str); 3] = [

@@ -5,4 +5,5 @@ pub mod failure;
 pub mod mysql;
 pub mod pgwire;
 pub mod product;
+pub mod progress;
 pub mod record;

@@ -204,10 +204,9 @@ impl<D: Dial> PgTarget<D> {
                     at: item.and_then(|item| item.at.clone()),
                     table: item.map(|item| item.table.as_str()),
                 };
-                return if Some(at) == record_at {
-                    Record::outcome(&reason, &progress).map(|()| Sent::Known)
-                } else {
-                    Err(failure_of(&reason, &progress))
+                return match record.filter(|_| Some(at) == record_at) {
+                    Some(record) => record.outcome(&reason, &progress).map(|()| Sent::Known),
+                    None => Err(failure_of(&reason, &progress)),
                 };
             }
         };

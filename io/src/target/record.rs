@@ -14,16 +14,17 @@ use crate::pg::pipeline::Call;
 use crate::pg::wire::WireError;
 use crate::port::Fence;
 
-/// The name of the primary key by which a second record of one batch is recognised.
-pub const RECORD_KEY: &str = "replicator_applied_pkey";
-
 /// Where records go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// The table of records, qualified and quoted.
     pub applied_table: String,
-    /// The table of fences, qualified and quoted.
-    pub fence_table: String,
+    /// The name of its primary key, by which a second record of one batch is recognised.
+    pub applied_key: String,
+    /// The query for the stream's fence, without a lock. `$1` = stream.
+    pub fence_query: String,
+    /// The fence of the run, if it is not the one of the staging store.
+    pub fence: Option<Fence>,
     /// The stream the records belong to.
     pub stream: String,
     /// Whose SQL.
@@ -41,8 +42,25 @@ pub(super) struct Recorded<'a> {
 }
 
 impl Record {
+    /// One that is written where a staging store has its tables, by their names.
+    #[must_use]
+    pub fn in_staging(
+        (applied_table, fence_table, stream): (&str, &str, &str),
+        product: Product,
+    ) -> Self {
+        Self {
+            applied_table: applied_table.to_owned(),
+            applied_key: "replicator_applied_pkey".to_owned(),
+            fence_query: format!("SELECT fence FROM {fence_table} WHERE stream = $1"),
+            fence: None,
+            stream: stream.to_owned(),
+            product,
+        }
+    }
+
     /// The record of a batch.
     pub(super) fn of(&self, fence: Fence, batch: &ApplyBatch) -> Recorded<'_> {
+        let fence = self.fence.unwrap_or(fence);
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX).to_be_bytes();
         Recorded {
             stream: &self.stream,
@@ -54,11 +72,15 @@ impl Record {
     }
 
     /// What an error of the record means: a later run, a batch that is in already, or trouble.
-    pub(super) fn outcome(error: &WireError, progress: &Progress<'_>) -> Result<(), Failure> {
+    pub(super) fn outcome(
+        &self,
+        error: &WireError,
+        progress: &Progress<'_>,
+    ) -> Result<(), Failure> {
         let WireError::Server(refusal) = error else { return Err(failure_of(error, progress)) };
         match refusal.code.as_str() {
             "22012" => Err(Failure::Fenced),
-            "23505" if refusal.constraint.as_deref() == Some(RECORD_KEY) => Ok(()),
+            "23505" if refusal.constraint.as_ref() == Some(&self.applied_key) => Ok(()),
             _ => Err(failure_of(error, progress)),
         }
     }
@@ -70,7 +92,7 @@ impl Record {
     /// stops the statements sent behind it. On PostgreSQL the lock makes a new run wait for this
     /// transaction; CockroachDB is serializable and needs none.
     pub(super) fn sql(&self) -> String {
-        let Self { applied_table, fence_table, product, .. } = self;
+        let Self { applied_table, fence_query, product, .. } = self;
         let lock = match product {
             Product::Postgres => " FOR SHARE",
             Product::Cockroach => "",
@@ -78,7 +100,7 @@ impl Record {
         format!(
             "INSERT INTO {applied_table} (stream, fence, first_tx, after_position, through_position) \
              SELECT $1, $2, $3, $4, $5 WHERE 1 / (CASE WHEN \
-             (SELECT fence FROM {fence_table} WHERE stream = $1{lock}) = $2 THEN 1 ELSE 0 END) = 1"
+             ({fence_query}{lock}) = $2 THEN 1 ELSE 0 END) = 1"
         )
     }
 }

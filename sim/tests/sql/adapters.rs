@@ -48,18 +48,11 @@ impl Bench {
         prepare(client, &staging(), true).await.unwrap();
         let (product, limit) = (Product::Postgres, Duration::from_secs(10));
         let store = PgStore::pglogical(pretend.pool(), product, &staging(), "public", limit);
-        let (applied_table, fence_table, stream) = store.record_names();
-        let record = Record {
-            applied_table: applied_table.to_owned(),
-            fence_table: fence_table.to_owned(),
-            stream: stream.to_owned(),
-            product,
-        };
         let catalog = Arc::new(catalog::load(client, product, "public").await.unwrap());
         let options = PgTargetOptions {
             dialect: Dialect { product, database: "app".to_owned() },
             catalog: Arc::clone(&catalog),
-            record: Some(record),
+            record: Some(Record::in_staging(store.record_names(), product)),
             apply_timeout: limit,
             dead_letters: Some(TableName::new("public", "replicator_dlq")),
         };

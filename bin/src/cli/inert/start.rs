@@ -39,7 +39,6 @@ const FLAGS: &[Inert] = &[
     inert("quiescentPeriod", Kind::Duration, "10s", "no mutation is deferred"),
     inert("bestEffortOnly", Kind::Bool, "false", CONSISTENT),
     inert("bestEffortWindow", Kind::Duration, "0s", CONSISTENT),
-    inert("immediate", Kind::Bool, "false", CONSISTENT),
     inert("retireOffset", Kind::Duration, "24h0m0s", RETIRED),
     inert("stageMarkAppliedLimit", Kind::Int, "100000", RETIRED),
     inert("stageSanityCheckPeriod", Kind::Duration, "10m0s", CHECKED),
@@ -50,7 +49,6 @@ const FLAGS: &[Inert] = &[
         "1m0s",
         "unapplied rows are not reported in this version",
     ),
-    inert("stageDisableCreateTableReaderIndex", Kind::Bool, "false", RETIRED),
     inert("assumeIdempotent", Kind::Bool, "false", "only rows that come late are looked up"),
     inert(
         "limitLookahead",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use replicator_io::pg::pool::PoolLimits;
 
-use super::{Certificate, StartConfig, UsageError, start};
+use super::{Certificate, Staged, StartConfig, UsageError, start};
 use crate::cli::{Command, parse};
 use crate::config::start_shown;
 
@@ -17,6 +17,14 @@ fn config(line: &str) -> Result<(StartConfig, Vec<String>), UsageError> {
             panic!("another command")
         }
         Err(refusal) => panic!("{line}: {}", refusal.text),
+    }
+}
+
+/// The folder of the staging file.
+fn folder(config: &StartConfig) -> PathBuf {
+    match &config.staging {
+        Staged::File(file) => file.folder.clone(),
+        Staged::Database(database) => panic!("staged in {}", database.conninfo),
     }
 }
 
@@ -34,7 +42,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.bind.to_string(), ":26258");
     assert_eq!(config.certificate, None);
     assert!(config.authenticate);
-    assert_eq!(config.staging.folder, PathBuf::from("replicator-data"));
+    assert_eq!(folder(&config), PathBuf::from("replicator-data"));
     assert_eq!(settings.webhook.response_timeout, seconds(120));
     assert_eq!(settings.webhook.body.line_bytes_max, 65_536);
     assert_eq!(settings.health_timeout, seconds(5));
@@ -59,18 +67,20 @@ fn values_arrive_where_they_belong() {
     let (config, warnings) = good(
         "--bindAddr 0.0.0.0:30004 --tlsCertificate c.pem --tlsPrivateKey k.pem --dataDir d \
          --httpResponseTimeout 7s --healthCheckTimeout 1s --ndjsonBufferSize 99 --scanSize 5 \
-         --flushSize 6 --discardDelay 2s --memoryLimit 16MiB",
+         --flushSize 6 --discardDelay 2s --memoryLimit 16MiB --targetProgressTable \"Done\" --immediate",
     );
     assert_eq!(config.bind.to_string(), "0.0.0.0:30004");
     let (chain, key) = (PathBuf::from("c.pem"), PathBuf::from("k.pem"));
     assert_eq!(config.certificate, Some(Certificate::Files { chain, key }));
-    assert_eq!(config.staging.folder, PathBuf::from("d"));
+    assert_eq!(folder(&config), PathBuf::from("d"));
     let settings = &config.settings;
     assert_eq!(settings.webhook.response_timeout, Duration::from_secs(7));
     assert_eq!(settings.health_timeout, Duration::from_secs(1));
     assert_eq!(settings.webhook.body.line_bytes_max, 99);
     assert_eq!(settings.webhook.body.body_bytes_max, 8 << 20);
     assert_eq!((settings.core.read_rows_max, settings.core.batch_rows_max), (5, 6));
+    assert!(settings.immediate);
+    assert_eq!(settings.progress_table.as_deref(), Some("Done"));
     assert_eq!(settings.discard, None, "the delay alone discards nothing");
     assert_eq!(warnings, [""; 0]);
 }
@@ -82,7 +92,7 @@ fn what_is_dangerous_is_said() {
         ("", "without --tlsCertificate"),
         ("--discard", "rows are LOST"),
         ("--sourceConn postgresql://h/db", "--sourceConn has no effect"),
-        ("--immediate", "--immediate has no effect on start: it is not built yet"),
+        ("--bestEffortOnly", "--bestEffortOnly has no effect on start: it is not built yet"),
         ("--targetSchema a.b", "the path of each request names its schema"),
     ] {
         let (_, warnings) = good(line);
@@ -101,7 +111,9 @@ fn what_cannot_be_used_is_said_with_the_flag_and_the_way_out() {
         ("--tlsPrivateKey k", "--tlsCertificate must be set"),
         ("--tlsCertificate c --tlsPrivateKey k --tlsSelfSigned", "--tlsSelfSigned excludes"),
         ("--bindAddr 30004", "--bindAddr must be host:port or :port"),
-        ("--stagingConn postgresql://u:geheim@h/s", "--stagingConn is not built yet"),
+        ("--stagingConn mysql://u:geheim@h/s", "--stagingConn cannot be used: unknown scheme"),
+        ("--stagingConn postgresql://h/s --stagingSchema a.b.c", "--stagingSchema must be"),
+        ("--targetProgressTable a.b", "--targetProgressTable must be the name of a table alone"),
         ("--userscript x.ts", "--userscript is not built yet"),
         ("--scanSize -1", "--scanSize must not be negative"),
         ("--httpResponseTimeout -1s", "--httpResponseTimeout must not be negative"),
@@ -122,12 +134,34 @@ fn nothing_that_is_shown_holds_a_password() {
 }
 
 #[test]
+fn rows_may_be_staged_in_a_database() {
+    let (config, warnings) = good(
+        "--stagingConn postgresql://s:geheim@staging:5432/st --stagingSchema st.rep \
+         --stagingCreateSchema --stagingMaxPoolSize 9 --tlsSelfSigned",
+    );
+    assert_eq!(warnings, [""; 0]);
+    let Staged::Database(database) = &config.staging else { panic!("staged in a file") };
+    assert_eq!(database.schema, ["st", "rep"]);
+    assert!(database.create && database.reader_index);
+    assert_eq!(database.pool.sessions_max, 9);
+    let shown = start_shown(&config);
+    assert_eq!(shown["stagingConn"], "user=s database=st host=staging port=5432");
+    assert_eq!(shown["stagingSchema"], "st.rep");
+    let (config, _) =
+        good("--stagingConn postgresql://s@staging/st --stageDisableCreateTableReaderIndex");
+    let Staged::Database(database) = &config.staging else { panic!("staged in a file") };
+    assert!(!database.create && !database.reader_index);
+}
+
+#[test]
 fn the_target_may_be_mysql() {
     let config = |target: &str| config(&format!("--targetConn {target}"));
     let (found, _) = config("mysql://u:geheim@tcp(target:33060)/app").unwrap();
     let shown = start_shown(&found);
     assert_eq!(shown["targetConn"], "user=u database=app host=target port=33060");
     assert_eq!(found.settings.target.database(), "app");
+    let refused = config("mysql://u@target/app --targetProgressTable p").unwrap_err().to_string();
+    assert!(refused.starts_with("--targetProgressTable is not built yet for MySQL"), "{refused}");
     let refused = config("mysql://u:geheim@target:70000/app").unwrap_err().to_string();
     assert!(refused.contains("--targetConn") && !refused.contains("geheim"), "{refused}");
 }

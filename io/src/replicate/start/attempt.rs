@@ -5,9 +5,10 @@ use std::sync::Arc;
 use replicator_core::decode::changefeed::Changefeed;
 use replicator_core::dialect::{Dialect, Product};
 use replicator_core::model::catalog::Catalog;
-use replicator_core::model::ident::SchemaName;
+use replicator_core::model::ident::{SchemaName, TableName};
 use replicator_core::model::position::PartitionId;
-use replicator_core::{Config, Machine};
+use replicator_core::model::time::Hlc;
+use replicator_core::{Config, Durable, Machine};
 use tokio::sync::watch;
 use tracing::info;
 
@@ -17,25 +18,31 @@ use super::super::side::{Side, growth, session_options, watch};
 use super::super::trouble::{Trouble, trouble_of};
 use super::conveyor::{Shared, State};
 use super::mysql::{GROWTH, MySqlSide};
+use super::store::{Owner, Store};
 use super::target::Found;
 use crate::driver::{self, Run, RunError};
 use crate::mysql::conninfo::MySqlConnInfo;
 use crate::net::Dial;
 use crate::pg::connect::{AbortOnDrop, SessionOptions};
 use crate::pg::conninfo::ConnInfo;
-use crate::pg::pool::Pool;
-use crate::port::{Staging as _, Target};
+use crate::pg::pool::{Pool, PoolLimits};
+use crate::port::{Fence, Staging as _, Target};
 use crate::source::changefeed::inbox::{self, Requests};
 use crate::source::changefeed::webhook::Live;
 use crate::supervisor::Ended;
 use crate::target::catalog;
 use crate::target::pgwire::{PgTarget, TargetPool};
+use crate::target::progress::ProgressTable;
+use crate::target::record::Record;
 
-/// A run that has begun.
+/// Connections for the table of progress, which is asked for one thing at a time.
+const PROGRESS_SESSIONS: usize = 2;
+
+/// A run that is under way.
 type Running = AbortOnDrop<Result<Requests, RunError<Infallible>>>;
 
 /// One run, from the first connection to the last.
-pub(super) struct Attempt<D> {
+pub(super) struct Attempt<D: Dial> {
     pub(super) shared: Arc<Shared<D>>,
     pub(super) schema: SchemaName,
     pub(super) state: watch::Sender<State>,
@@ -97,12 +104,20 @@ impl<D: Dial> Attempt<D> {
             apply_timeout: settings.apply_timeout,
             schema_refresh: settings.schema_refresh,
         };
+        let mut begun = self.begin(&catalog).await?;
+        let record = match &settings.progress_table {
+            None => None,
+            Some(name) => {
+                let table = self.progress(name, conninfo, product, &catalog)?;
+                Some(begun.follow(table, settings.core.seed).await?)
+            }
+        };
         let options = session_options(product, settings.apply_timeout);
         let limits = settings.target_pool;
         let pool: TargetPool<D> =
             Pool::new(dial.clone(), conninfo.clone(), options, limits, *clock);
-        let target = PgTarget::new(pool, side.options(&catalog, None)?);
-        let running = self.begin(target, &catalog, growth(product)).await?;
+        let target = PgTarget::new(pool, side.options(&catalog, record)?);
+        let running = self.go_on(begun, target, &catalog, growth(product));
         let ended = side.watch(running, &catalog).await?;
         ended.map(drop).map_err(|error| trouble_of(&error, &catalog, |never| match *never {}))
     }
@@ -111,8 +126,9 @@ impl<D: Dial> Attempt<D> {
         let Shared { settings, clock, .. } = &*self.shared;
         let side = MySqlSide { conninfo, settings, schema: &self.schema.schema };
         let catalog = self.known(side.catalog().await?)?;
+        let begun = self.begin(&catalog).await?;
         let target = side.target(&catalog, *clock).await?;
-        let running = self.begin(target, &catalog, GROWTH).await?;
+        let running = self.go_on(begun, target, &catalog, GROWTH);
         let ended = watch(running, side.schema_changed(&catalog)).await?;
         ended.map(drop).map_err(|error| trouble_of(&error, &catalog, |never| match *never {}))
     }
@@ -129,21 +145,72 @@ impl<D: Dial> Attempt<D> {
         Ok(catalog)
     }
 
-    /// Begins a run into this target.
-    async fn begin<T: Target>(
+    /// The table of progress in the target.
+    fn progress(
         &self,
-        target: T,
-        catalog: &Arc<Catalog>,
-        growth: usize,
-    ) -> Result<Running, Trouble> {
-        let Shared { settings, found, staging, stop, metrics, clock, .. } = &*self.shared;
-        let name = self.schema.to_string();
-        let store = staging.stream(&name, vec![name.clone()], Arc::clone(catalog));
+        name: &str,
+        conninfo: &ConnInfo,
+        product: Product,
+        catalog: &Catalog,
+    ) -> Result<ProgressTable<D>, Trouble> {
+        let Shared { dial, settings, clock, .. } = &*self.shared;
+        let options = session_options(product, settings.apply_timeout);
+        let limits = PoolLimits { sessions_max: PROGRESS_SESSIONS, ..settings.target_pool };
+        let pool = Pool::new(dial.clone(), conninfo.clone(), options, limits, *clock);
+        let name = TableName::new(&self.schema.schema, name);
+        ProgressTable::find(pool, product, catalog, &name, settings.apply_timeout)
+            .map_err(|error| Trouble::Settings(error.to_string()))
+    }
+
+    /// Begins a run: from here on no earlier one writes to staging.
+    async fn begin(&self, catalog: &Arc<Catalog>) -> Result<Begun<D>, Trouble> {
+        let Shared { settings, found, staging, .. } = &*self.shared;
+        let owner = Owner {
+            name: self.schema.to_string(),
+            database: found.named(),
+            schema: &self.schema.schema,
+            catalog,
+            kind: found.kind(),
+        };
+        let store = Store::new(staging, owner);
         let (fence, mut durable) = store.begin().await.map_err(|f| Trouble::staging(&f))?;
         durable.resolved.entry(PartitionId(0)).or_default();
         info!(schema = %self.schema, resolved = %durable.resolved[&PartitionId(0)], "conveyor begins");
+        let immediate = match settings.immediate {
+            false => None,
+            true => Some(self.immediate(&store, catalog).await?),
+        };
+        Ok(Begun { store, fence, durable, immediate })
+    }
+
+    /// Without promises nobody can tell which of two rows comes first, so there must be no rule about it.
+    async fn immediate(&self, store: &Store<D>, catalog: &Catalog) -> Result<Hlc, Trouble> {
+        let mut tables = catalog.tables();
+        if let Some((_, table)) = tables.find(|(_, table)| !table.foreign_keys.is_empty()) {
+            return Err(Trouble::Lasting(format!(
+                "--immediate is for tables without foreign keys, but table {} of the target has some; leave \
+                 the flag out, or drop them for the time being",
+                table.name
+            )));
+        }
+        store.newest().await.map_err(|failure| Trouble::staging(&failure))
+    }
+
+    /// Goes on into this target.
+    fn go_on<T: Target>(
+        &self,
+        begun: Begun<D>,
+        target: T,
+        catalog: &Arc<Catalog>,
+        growth: usize,
+    ) -> Running {
+        let Shared { settings, found, stop, metrics, clock, .. } = &*self.shared;
+        let Begun { store: staging, fence, durable, immediate } = begun;
         let config = Config { batch_growth_max: growth, ..settings.core };
-        let machine = Machine::resume(config, Arc::clone(catalog), durable, clock.now());
+        let mut machine = Machine::resume(config, Arc::clone(catalog), durable, clock.now());
+        if let Some(newest) = immediate {
+            machine = machine.immediate(newest);
+        }
         let (inbox, source) = inbox::open();
         let limits = settings.webhook.body;
         let schema = self.schema.schema.clone();
@@ -156,11 +223,28 @@ impl<D: Dial> Attempt<D> {
             dead_letters: settings.dlq_table.clone(),
         });
         let (clock, stop) = (*clock, stop.clone());
-        let run =
-            Run { source, staging: store, target, fence, clock, stop, observer, recorder: None };
+        let run = Run { source, staging, target, fence, clock, stop, observer, recorder: None };
         metrics.run_began();
         let running = AbortOnDrop::spawn(driver::run(machine, run));
         self.state.send_replace(State::Live(live));
-        Ok(running)
+        running
+    }
+}
+
+/// A run that has staging for itself, and what survived the last one.
+struct Begun<D: Dial> {
+    store: Store<D>,
+    fence: Fence,
+    durable: Durable,
+    // In immediate mode: the time of the newest staged row.
+    immediate: Option<Hlc>,
+}
+
+impl<D: Dial> Begun<D> {
+    /// Heeds what a table of the target says, and goes on telling it. `seed` is any number that differs
+    /// between processes.
+    async fn follow(&mut self, table: ProgressTable<D>, seed: u64) -> Result<Record, Trouble> {
+        let followed = self.store.follow(table, &mut self.durable, &format!("{seed:016x}")).await;
+        followed.map_err(|failure| Trouble::staging(&failure))
     }
 }

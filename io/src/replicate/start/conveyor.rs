@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use replicator_core::Failure;
 use replicator_core::decode::changefeed::TargetKind;
 use replicator_core::model::ident::SchemaName;
 use tokio::sync::watch;
@@ -11,23 +12,23 @@ use tracing::{info, warn};
 
 use super::attempt::Attempt;
 use super::settings::StartSettings;
+use super::stores::Stores;
 use super::target::Found;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::net::Dial;
 use crate::source::changefeed::webhook::{Absent, Live, Runs};
-use crate::staging::embedded::Embedded;
 use crate::supervisor::{Backoff, supervise};
 
 /// Schemas at the same time. Each has connections and memory of its own.
 const SCHEMAS_MAX: usize = 256;
 
 /// What the conveyors share.
-pub(super) struct Shared<D> {
+pub(super) struct Shared<D: Dial> {
     pub(super) dial: D,
     pub(super) settings: StartSettings,
     pub(super) found: Found,
-    pub(super) staging: Embedded,
+    pub(super) staging: Stores<D>,
     pub(super) stop: watch::Receiver<bool>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
@@ -45,7 +46,7 @@ pub(super) enum State {
 }
 
 /// All conveyors. Clones are the same ones.
-pub(super) struct Conveyors<D> {
+pub(super) struct Conveyors<D: Dial> {
     shared: Arc<Shared<D>>,
     belts: Arc<Mutex<Belts>>,
 }
@@ -56,13 +57,13 @@ struct Belts {
     tasks: JoinSet<SchemaName>,
 }
 
-impl<D: Clone> Clone for Conveyors<D> {
+impl<D: Dial> Clone for Conveyors<D> {
     fn clone(&self) -> Self {
         Self { shared: Arc::clone(&self.shared), belts: Arc::clone(&self.belts) }
     }
 }
 
-impl<D> fmt::Debug for Conveyors<D> {
+impl<D: Dial> fmt::Debug for Conveyors<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Conveyors").field("belts", &self.belts).finish_non_exhaustive()
     }
@@ -73,7 +74,7 @@ impl<D: Dial> Conveyors<D> {
         dial: D,
         settings: StartSettings,
         found: Found,
-        staging: Embedded,
+        staging: Stores<D>,
         stop: watch::Receiver<bool>,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -85,6 +86,18 @@ impl<D: Dial> Conveyors<D> {
     /// What kind of target it is.
     pub(super) fn target_kind(&self) -> TargetKind {
         self.shared.found.kind()
+    }
+
+    /// Begins those whose rows may wait in staging, so that they are applied although nobody brings more.
+    pub(super) async fn begin_known(&self) -> Result<(), Failure> {
+        let Shared { staging, found, .. } = &*self.shared;
+        for [database, schema] in staging.schemas().await? {
+            if database == found.named() {
+                let schema = found.whole(&SchemaName { database: None, schema });
+                self.state(&schema);
+            }
+        }
+        Ok(())
     }
 
     /// Waits until all have finished what was brought to them.
@@ -128,7 +141,8 @@ impl<D: Dial> Runs for Conveyors<D> {
         if !self.shared.found.reaches(schema.database.as_deref()) {
             return Err(Absent::Unknown);
         }
-        let mut state = self.state(schema).ok_or(Absent::NotYet)?;
+        let schema = self.shared.found.whole(schema);
+        let mut state = self.state(&schema).ok_or(Absent::NotYet)?;
         let settled = state.wait_for(|state| match state {
             State::Starting => false,
             State::Live(live) => !live.has_ended(),

@@ -9,23 +9,22 @@ use replicator_core::model::time::MonoTime;
 use tokio::sync::Mutex;
 use tracing::warn;
 
+use super::stores::{self, Stores};
 use super::target::{Found, mysql_options};
 use crate::clock::Clock;
 use crate::error_chain;
 use crate::mysql::session::MySqlSession;
 use crate::net::Dial;
-use crate::pg::connect::{SessionOptions, connect_sql};
-use crate::staging::embedded::Embedded;
 
 /// An answer serves everybody who asks so soon after: asking needs no token, and must not load the databases.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// What is asked.
 #[derive(Debug)]
-pub(super) struct Health<D> {
+pub(super) struct Health<D: Dial> {
     pub(super) dial: D,
     pub(super) target: Found,
-    pub(super) staging: Embedded,
+    pub(super) staging: Stores<D>,
     /// Longest time for an answer.
     pub(super) timeout: Duration,
 }
@@ -55,8 +54,8 @@ impl<D: Dial> Health<D> {
 
     async fn ask(&self) -> Answer {
         let asked = tokio::time::timeout(self.timeout, async {
-            if let Err(failure) = self.staging.totals().await {
-                warn!("not healthy: {failure}");
+            if let Err(reason) = self.staging.ask(&self.dial).await {
+                warn!("not healthy: staging: {reason}");
                 return (StatusCode::INTERNAL_SERVER_ERROR, "staging does not answer\n");
             }
             match self.ask_target().await {
@@ -75,12 +74,7 @@ impl<D: Dial> Health<D> {
 
     async fn ask_target(&self) -> Result<(), String> {
         match &self.target {
-            Found::PgWire { conninfo, .. } => {
-                let session = connect_sql(&self.dial, conninfo, &SessionOptions::default()).await;
-                let session = session.map_err(|error| error_chain(&error))?;
-                let answer = session.client().simple_query("SELECT 1").await;
-                answer.map(drop).map_err(|error| error_chain(&error))
-            }
+            Found::PgWire { conninfo, .. } => stores::ask(&self.dial, conninfo).await,
             Found::MySql { conninfo } => {
                 let session = MySqlSession::open(conninfo, &mysql_options(self.timeout)).await;
                 let mut session = session.map_err(|error| error_chain(&error))?;

@@ -6,12 +6,14 @@
 //! ```
 //!
 //! Each target schema that a request names has a conveyor: a supervised run of its own machine. All share
-//! the staging file and the connection settings of the target.
+//! the staging file, or the connections to the staging database, and the settings of the target.
 mod attempt;
 mod conveyor;
 mod health;
 mod mysql;
 mod settings;
+mod store;
+mod stores;
 mod target;
 
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use tokio::sync::watch;
 use self::conveyor::Conveyors;
 use self::health::Health;
 pub use self::settings::StartSettings;
+pub use self::stores::{StagingDatabase, StagingSettings, Stores};
 pub use self::target::{StartTarget, StartTargetError};
 use super::trouble::Trouble;
 use crate::http::{self, HttpLimits, Listen};
@@ -28,7 +31,6 @@ use crate::metrics::Metrics;
 use crate::net::Dial;
 use crate::source::changefeed::discard;
 use crate::source::changefeed::webhook::{self, Gate};
-use crate::staging::embedded::Embedded;
 use crate::supervisor::GaveUp;
 
 /// What `start` listens with.
@@ -52,17 +54,14 @@ pub struct Entrance<L, G> {
 pub async fn start<D: Dial, L: Listen, G: Gate>(
     dial: D,
     settings: StartSettings,
-    staging: Embedded,
+    staging: impl Into<Stores<D>>,
     entrance: Entrance<L, G>,
     stop: watch::Receiver<bool>,
     metrics: Arc<Metrics>,
 ) -> Result<(), GaveUp> {
     let found = settings.target.clone().find(&dial, settings.apply_timeout).await;
-    let found = found.map_err(|trouble| match trouble {
-        Trouble::Lasting(reason) | Trouble::Settings(reason) | Trouble::Passing(reason) => {
-            GaveUp { reason }
-        }
-    })?;
+    let found = found.map_err(Trouble::into_gave_up)?;
+    let staging = staging.into();
     let limits = settings.webhook;
     let (discard, timeout) = (settings.discard, settings.health_timeout);
     let target = found.clone();
@@ -72,7 +71,11 @@ pub async fn start<D: Dial, L: Listen, G: Gate>(
     let Entrance { listener, tls, gate, limits: http_limits } = entrance;
     let router = match discard {
         Some(delay) => discard::router(delay, limits.response_timeout),
-        None => webhook::router(conveyors.target_kind(), limits, conveyors.clone(), gate),
+        None => {
+            let known = conveyors.begin_known().await;
+            known.map_err(|failure| Trouble::staging(&failure).into_gave_up())?;
+            webhook::router(conveyors.target_kind(), limits, conveyors.clone(), gate)
+        }
     };
     let router = router.merge(health.router());
     // From here on changefeeds are answered, whether one calls or not.

@@ -14,6 +14,8 @@ pub struct StartSettings {
     pub target: StartTarget,
     /// Limits and delays of each machine.
     pub core: Config,
+    /// Apply rows when they come, without waiting for promises.
+    pub immediate: bool,
     /// How much is taken from those who call us.
     pub webhook: WebhookLimits,
     /// Longest time for an answer about our health.
@@ -24,6 +26,9 @@ pub struct StartSettings {
     pub apply_timeout: Duration,
     /// The dead-letter table in each target schema.
     pub dlq_table: String,
+    /// The table in each target schema that says what is in the target; `None` is to do without. PostgreSQL
+    /// and CockroachDB only.
+    pub progress_table: Option<String>,
     /// How often to read the target's tables again; `None` is never.
     pub schema_refresh: Option<Duration>,
     /// Connections to the target, for each schema.

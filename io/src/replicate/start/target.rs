@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use replicator_core::decode::changefeed::TargetKind;
 use replicator_core::dialect::Product;
+use replicator_core::model::ident::SchemaName;
 use thiserror::Error;
 use tracing::info;
 
@@ -107,6 +108,20 @@ impl Found {
             Self::PgWire { product: Product::Cockroach, .. } => TargetKind::Cockroach,
             Self::MySql { .. } => TargetKind::MySql,
         }
+    }
+
+    /// The database that its schemas are in. On MySQL they are in none.
+    pub(super) fn named(&self) -> &str {
+        match self {
+            Self::PgWire { conninfo, .. } => &conninfo.database,
+            Self::MySql { .. } => "",
+        }
+    }
+
+    /// The schema by its whole name, so that nobody takes one schema for two.
+    pub(super) fn whole(&self, schema: &SchemaName) -> SchemaName {
+        let database = Some(self.named()).filter(|named| !named.is_empty());
+        SchemaName { database: database.map(str::to_owned), schema: schema.schema.clone() }
     }
 
     /// Whether a schema of this database can be reached. On PostgreSQL a connection reaches one; on MySQL a

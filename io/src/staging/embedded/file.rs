@@ -4,13 +4,17 @@ use std::path::{Path, PathBuf};
 
 use redb::{Builder, Database, ReadableDatabase as _, ReadableTable as _, WriteTransaction};
 use replicator_core::Failure;
+use replicator_core::model::time::Hlc;
 
 use super::backend::Backend;
 use super::group::{Group, Outcome};
 use super::names::{Mapping, Names};
 use super::page::read_page;
 use super::request::{Held, Request, Stream, answer};
-use super::tables::{FORMAT, LATEST, LAYOUTS, MEMO, RESOLVED, STAGED, TABLES, memo, number_of};
+use super::tables::{
+    FORMAT, LATEST, LAYOUTS, MEMO, RESOLVED, STAGED, STREAM_BYTES, TABLES, TIME_BYTES, key_after,
+    memo, number_of, time_of,
+};
 use super::{EmbeddedError, EmbeddedSettings, Totals};
 use crate::disk::{Disk, Open, PART};
 
@@ -182,6 +186,11 @@ impl OpenFile {
                 settle(reply, page)
             }
             Request::Identity(stream, reply) => settle(reply, self.identity(&read, &stream)),
+            Request::Newest(stream, reply) => settle(reply, self.newest(&read, &stream)),
+            Request::Streams(reply) => {
+                answer(reply, Ok(self.streams.keys().cloned().collect()));
+                Ok(())
+            }
             Request::Totals(reply) => {
                 answer(reply, Ok(self.totals));
                 Ok(())
@@ -202,6 +211,22 @@ impl OpenFile {
         let value = table.get((&*stream.name, memo::IDENTITY));
         let value = value.map_err(|error| failed(error.into()))?;
         Ok(value.map(|value| String::from_utf8_lossy(value.value()).into_owned()))
+    }
+
+    /// The time of the last staged row of a stream.
+    fn newest(&self, read: &redb::ReadTransaction, stream: &Stream) -> Result<Hlc, Refused> {
+        let failed = |error: redb::Error| Refused::File(EmbeddedError::database(&self.path, error));
+        let Some(state) = self.streams.get(&stream.name) else { return Ok(Hlc::default()) };
+        let staged = read.open_table(STAGED).map_err(|error| failed(error.into()))?;
+        let first = state.number.to_be_bytes();
+        let before = key_after(state.number, Hlc { nanos: u64::MAX, logical: u32::MAX });
+        let range = staged.range::<&[u8]>(&first[..]..&before[..]);
+        let last = range.map_err(|error| failed(error.into()))?.next_back();
+        let last = last.transpose().map_err(|error| failed(error.into()))?;
+        let time = last.and_then(|(key, _)| {
+            time_of(key.value().get(STREAM_BYTES..STREAM_BYTES + TIME_BYTES)?)
+        });
+        Ok(time.unwrap_or_default())
     }
 }
 

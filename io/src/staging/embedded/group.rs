@@ -93,7 +93,12 @@ impl<'a> Group<'a> {
                     Outcome::Broken(Held::Written(reply, Err(failure)), error)
                 }
             },
-            Request::Read(..) | Request::Identity(..) | Request::Totals(_) | Request::Close(_) => {
+            Request::Read(..)
+            | Request::Identity(..)
+            | Request::Newest(..)
+            | Request::Streams(_)
+            | Request::Totals(_)
+            | Request::Close(_) => {
                 unreachable!("the ledger sorts them")
             }
         }

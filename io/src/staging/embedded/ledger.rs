@@ -82,9 +82,11 @@ impl<D: Disk> Ledger<D> {
         for request in requests {
             match request {
                 Request::Begin(..) | Request::Write(..) => writes.push(request),
-                Request::Read(..) | Request::Identity(..) | Request::Totals(_) => {
-                    others.push(request);
-                }
+                Request::Read(..)
+                | Request::Identity(..)
+                | Request::Newest(..)
+                | Request::Streams(_)
+                | Request::Totals(_) => others.push(request),
                 Request::Close(reply) => closing.push(reply),
             }
         }

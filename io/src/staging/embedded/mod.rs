@@ -133,6 +133,15 @@ impl Embedded {
         EmbeddedStore { file: self.clone(), stream: Arc::new(stream) }
     }
 
+    /// The names of all streams that were ever begun.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    pub async fn streams(&self) -> Result<Vec<String>, Failure> {
+        self.ask(Request::Streams).await
+    }
+
     /// How much is staged.
     ///
     /// # Errors
@@ -203,6 +212,15 @@ impl EmbeddedStore {
     /// See [`Failure`].
     pub async fn save_identity(&self, identity: &str) -> Result<(), Failure> {
         self.write(Write::Identity(identity.to_owned())).await
+    }
+
+    /// The time of the newest staged row; zero if there is none.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    pub async fn newest(&self) -> Result<Hlc, Failure> {
+        self.file.ask(|reply| Request::Newest(Arc::clone(&self.stream), reply)).await
     }
 
     async fn write(&self, write: Write) -> Result<(), Failure> {

@@ -31,6 +31,8 @@ pub(super) enum Request {
     Write(Arc<Stream>, Write, Reply<()>),
     Read(Arc<Stream>, Span, Reply<StagedPage>),
     Identity(Arc<Stream>, Reply<Option<String>>),
+    Newest(Arc<Stream>, Reply<Hlc>),
+    Streams(Reply<Vec<String>>),
     Totals(Reply<Totals>),
     Close(Reply<()>),
 }
@@ -66,6 +68,8 @@ impl Request {
             | Self::Write(..)
             | Self::Read(..)
             | Self::Identity(..)
+            | Self::Newest(..)
+            | Self::Streams(_)
             | Self::Totals(_)
             | Self::Close(_) => 0,
         }
@@ -78,6 +82,8 @@ impl Request {
             Self::Write(_, _, reply) | Self::Close(reply) => answer(reply, Err(failure)),
             Self::Read(_, _, reply) => answer(reply, Err(failure)),
             Self::Identity(_, reply) => answer(reply, Err(failure)),
+            Self::Newest(_, reply) => answer(reply, Err(failure)),
+            Self::Streams(reply) => answer(reply, Err(failure)),
             Self::Totals(reply) => answer(reply, Err(failure)),
         }
     }

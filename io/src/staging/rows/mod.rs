@@ -55,9 +55,9 @@ use tokio_postgres::types::Type;
 use self::older::OlderError;
 use self::tables::{Owner, Registers, RowTable};
 use super::schema::StagingName;
-use super::sessions::{Ask, Param, Sessions, check_fence};
 use crate::net::Dial;
 use crate::pg::pool::Pool;
+use crate::pg::sessions::{Ask, Param, Sessions, check_fence};
 use crate::port::{Fence, StagedPage, Staging};
 
 /// The longest that a change of the staging schema may take. An index of many rows takes minutes.
@@ -66,7 +66,7 @@ const SCHEMA_CHANGE_MAX: Duration = Duration::from_secs(600);
 /// Whose rows a store keeps, and how.
 #[derive(Clone, Debug)]
 pub struct RowsOptions {
-    /// The target database. Staging tables are named after it.
+    /// The target database, after which staging tables are named; empty on MySQL, whose schemas are in none.
     pub database: String,
     /// The target schema.
     pub schema: String,
@@ -91,6 +91,22 @@ impl RowsOptions {
     pub fn group(&self) -> String {
         names::group(&self.database, &self.schema)
     }
+}
+
+/// The databases, empty where there are none, and the schemas for which promises are kept.
+///
+/// # Errors
+///
+/// See [`Failure`].
+pub async fn schemas<D: Dial>(
+    pool: Pool<D>,
+    name: &StagingName,
+    timeout: Duration,
+) -> Result<Vec<[String; 2]>, Failure> {
+    let sql = format!("SELECT DISTINCT group_name FROM {}", name.table("checkpoints"));
+    let sessions = Sessions::new(pool, "staging", timeout);
+    let rows = sessions.ask_again(async |client| client.query(&sql, &[]).await).await?;
+    Ok(rows.iter().filter_map(|row| names::parts_of(row.get(0))).collect())
 }
 
 /// The staging store of one target schema. Clones are the same store.
@@ -140,7 +156,7 @@ impl<D: Dial> PgRows<D> {
             Limits { body_bytes_max: Limits::BODY_BYTES_MOST, ..Limits::default() },
         );
         let inner = Inner {
-            sessions: Sessions::new(pool, options.timeout),
+            sessions: Sessions::new(pool, "staging", options.timeout),
             product,
             registers: Registers::of(&name),
             memo: name.table("memo"),
@@ -177,6 +193,18 @@ impl<D: Dial> PgRows<D> {
     /// See [`Failure`].
     pub async fn save_identity(&self, identity: &str) -> Result<(), Failure> {
         self.inner.save_identity(identity.as_bytes()).await
+    }
+}
+
+impl<D: Dial> PgRows<D> {
+    /// A time at or after that of the newest staged row; zero if there is none.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    pub async fn newest(&self) -> Result<Hlc, Failure> {
+        let tables = self.inner.tables().await?;
+        Ok(tables.iter().filter_map(|table| table.marks().newest).max().unwrap_or_default())
     }
 }
 

@@ -40,7 +40,7 @@ pub(super) fn choices(
 ) -> impl Iterator<Item = String> {
     let parts = [database, &table.schema, &table.table];
     let first = documented(product, parts);
-    let readable = parts.join("_").to_lowercase();
+    let readable = joined(parts);
     let full = parts.map(|part| format!("{}:{part}", part.len())).concat();
     let others = (0_u32..).map(move |number| {
         let digest = digest(&SHA256, format!("{number}:{full}").as_bytes());
@@ -55,9 +55,15 @@ pub(super) fn choices(
     first.into_iter().chain(others)
 }
 
+/// The parts that there are; MySQL has no databases above its schemas.
+fn joined([database, schema, table]: [&str; 3]) -> String {
+    let parts = [schema, table].join("_").to_lowercase();
+    if database.is_empty() { parts } else { format!("{}_{parts}", database.to_lowercase()) }
+}
+
 /// The documented name, if it can be used.
 fn documented(product: Product, parts: [&str; 3]) -> Option<String> {
-    let name = parts.join("_").to_lowercase();
+    let name = joined(parts);
     let fits = match product {
         Product::Postgres => name.len() <= NAME_BYTES_MAX,
         Product::Cockroach => true,
@@ -65,14 +71,44 @@ fn documented(product: Product, parts: [&str; 3]) -> Option<String> {
     (fits && !TAKEN.contains(&name.as_str())).then_some(name)
 }
 
-/// What rows of a schema are filed under: the schema's documented text, `database.schema`. A name with a
-/// dot or a quote is quoted, so that no two schemas share it.
+/// What rows of a schema are filed under: the schema's documented text, `database.schema`, or the schema
+/// alone where there are no databases. A name with a dot or a quote is quoted, so that no two schemas share it.
 pub(super) fn group(database: &str, schema: &str) -> String {
     let part = |part: &str| {
         let plain = !part.contains(['.', '"']);
         if plain { part.to_owned() } else { format!("\"{}\"", part.replace('"', "\"\"")) }
     };
+    if database.is_empty() {
+        return part(schema);
+    }
     format!("{}.{}", part(database), part(schema))
+}
+
+/// Takes apart what [`group`] put together: the database, empty if there is none, and the schema.
+pub(super) fn parts_of(group: &str) -> Option<[String; 2]> {
+    let mut parts = Vec::new();
+    let mut rest = group;
+    loop {
+        let (part, after) = match rest.strip_prefix('"') {
+            None => rest.split_at(rest.find('.').unwrap_or(rest.len())),
+            Some(quoted) => {
+                // The quote that is not one of two ends it.
+                let doubled = quoted.replace("\"\"", "\0\0");
+                quoted.split_at_checked(doubled.find('"')?)?
+            }
+        };
+        let quoted = rest.starts_with('"');
+        parts.push(if quoted { part.replace("\"\"", "\"") } else { part.to_owned() });
+        let after = if quoted { after.get(1..)? } else { after };
+        match (after.strip_prefix('.'), parts.as_slice()) {
+            (Some(more), [_]) => rest = more,
+            (None, [schema]) if after.is_empty() => return Some([String::new(), schema.clone()]),
+            (None, [database, schema]) if after.is_empty() => {
+                return Some([database.clone(), schema.clone()]);
+            }
+            (Some(_) | None, _) => return None,
+        }
+    }
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
@@ -84,7 +120,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{NAME_BYTES_MAX, Product, TableName, choices, group};
+    use super::{NAME_BYTES_MAX, Product, TableName, choices, group, parts_of};
 
     fn first(database: &str, schema: &str, table: &str, count: usize) -> Vec<String> {
         choices(Product::Postgres, database, &TableName::new(schema, table)).take(count).collect()
@@ -93,6 +129,7 @@ mod tests {
     #[test]
     fn the_documented_name_comes_first() {
         assert_eq!(first("My_DB", "public", "Orders", 1), ["my_db_public_orders"]);
+        assert_eq!(first("", "Shop", "Orders", 1), ["shop_orders"]);
     }
 
     #[test]
@@ -110,7 +147,7 @@ mod tests {
         for (database, schema, table) in [
             ("jwt", "public", "keys"),
             ("replicator", "staging", "tables"),
-            ("", "oracle", "checkpoint"),
+            ("", "_oracle", "checkpoint"),
         ] {
             let name = &first(database, schema, table, 1)[0];
             assert!(!super::TAKEN.contains(&name.as_str()), "{name}");
@@ -129,8 +166,23 @@ mod tests {
     }
 
     #[test]
+    fn a_group_is_taken_apart_again() {
+        for (database, schema) in
+            [("app", "public"), ("", "shop"), ("A.b", "C"), ("a", "b\"c.\"\"d"), ("", "\"")]
+        {
+            let group = group(database, schema);
+            assert_eq!(parts_of(&group), Some([database.to_owned(), schema.to_owned()]), "{group}");
+        }
+        for text in ["a.b.c", "\"a", "\"a\"b", "a.\"b\"c"] {
+            assert_eq!(parts_of(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn no_two_schemas_are_one_group() {
         assert_eq!(group("Db", "public"), "Db.public");
+        assert_eq!(group("", "shop"), "shop");
+        assert_ne!(group("", "a.b"), group("a", "b"));
         assert_ne!(group("a.b", "c"), group("a", "b.c"));
         assert_ne!(group("a", "B"), group("a", "b"));
     }

@@ -6,9 +6,9 @@ use replicator_core::model::time::Hlc;
 use replicator_core::{Durable, Failure};
 use tokio_postgres::types::Type;
 
-use super::super::sessions::{Ask, Param, all, take_fence, transaction};
 use super::{Inner, number, time_of};
 use crate::net::Dial;
+use crate::pg::sessions::{Ask, Param, all, take_fence, transaction};
 use crate::port::Fence;
 
 /// So many promises are deleted by one statement at most. Only the older tool leaves that many.

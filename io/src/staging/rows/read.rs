@@ -9,11 +9,11 @@ use replicator_core::staged::{StagedError, decode_value, image, layout_of};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::super::sessions::{Ask, Param, all};
 use super::older::OlderRow;
 use super::tables::RowTable;
 use super::{Inner, Unread, columns_of, time_of};
 use crate::net::Dial;
+use crate::pg::sessions::{Ask, Param, all};
 use crate::port::StagedPage;
 
 /// The first byte of a value that [`replicator_core::staged`] wrote.

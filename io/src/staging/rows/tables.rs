@@ -13,9 +13,9 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error};
 
 use super::super::schema::StagingName;
-use super::super::sessions::{Ask, all};
 use super::names::choices;
 use super::{Unread, time_of};
+use crate::pg::sessions::{Ask, all};
 
 /// So many layouts of a table are remembered for writing. One more costs a look at the database.
 const LAYOUTS_MAX: usize = 64;

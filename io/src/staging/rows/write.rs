@@ -14,11 +14,11 @@ use replicator_core::model::time::Hlc;
 use replicator_core::staged::{LayoutNames, StoredTable, encode_value, image};
 use tokio_postgres::types::Type;
 
-use super::super::sessions::{Ask, Param, transaction};
 use super::key::key_text;
 use super::tables::RowTable;
 use super::{Inner, Unread, columns_of, number, time_of};
 use crate::net::Dial;
+use crate::pg::sessions::{Ask, Param, transaction};
 use crate::port::Fence;
 
 /// Rows and bytes of one statement, give or take a row.

@@ -1,4 +1,4 @@
-//! Requests to a staging database, each on a session of its own and with a deadline.
+//! Requests to a database of ours, each on a session of its own and with a deadline.
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -16,16 +16,18 @@ use crate::pg::pool::Pool;
 const TRIES_MAX: u32 = 5;
 const DELAY_FIRST: Duration = Duration::from_millis(20);
 
-/// The way to a staging database. Clones share sessions.
+/// The way to a database. Clones share sessions.
 #[derive(Debug)]
-pub(super) struct Sessions<D: Dial> {
+pub(crate) struct Sessions<D: Dial> {
     pool: Pool<D>,
+    // Which database it is.
+    side: &'static str,
     timeout: Duration,
 }
 
 impl<D: Dial> Clone for Sessions<D> {
     fn clone(&self) -> Self {
-        Self { pool: self.pool.clone(), timeout: self.timeout }
+        Self { pool: self.pool.clone(), side: self.side, timeout: self.timeout }
     }
 }
 
@@ -38,18 +40,18 @@ enum Refused {
 }
 
 impl<D: Dial> Sessions<D> {
-    /// `timeout` is for one request.
-    pub(super) const fn new(pool: Pool<D>, timeout: Duration) -> Self {
-        Self { pool, timeout }
+    /// `side` is which database it is, for the operator. `timeout` is for one request.
+    pub(crate) const fn new(pool: Pool<D>, side: &'static str, timeout: Duration) -> Self {
+        Self { pool, side, timeout }
     }
 
     /// The same sessions with another deadline.
-    pub(super) fn with_timeout(&self, timeout: Duration) -> Self {
-        Self { pool: self.pool.clone(), timeout }
+    pub(crate) fn with_timeout(&self, timeout: Duration) -> Self {
+        Self { pool: self.pool.clone(), side: self.side, timeout }
     }
 
     /// Runs one request on a session, with a deadline. The session is dropped if the request fails.
-    pub(super) async fn ask<T>(
+    pub(crate) async fn ask<T>(
         &self,
         request: impl AsyncFnOnce(&Client) -> Result<T, Error>,
     ) -> Result<T, Failure> {
@@ -60,7 +62,7 @@ impl<D: Dial> Sessions<D> {
 
     /// Runs a request that may be repeated. A conflict with another transaction or a lost connection is
     /// not its end; the deadline is for each try.
-    pub(super) async fn ask_again<T>(
+    pub(crate) async fn ask_again<T>(
         &self,
         request: impl AsyncFnOnce(&Client) -> Result<T, Error> + Clone,
     ) -> Result<T, Failure> {
@@ -80,24 +82,25 @@ impl<D: Dial> Sessions<D> {
         &self,
         request: impl AsyncFnOnce(&Client) -> Result<T, Error>,
     ) -> Result<T, Refused> {
+        let side = self.side;
         let work = async {
             let session = self.pool.take().await.map_err(|error| {
-                let detail = format!("staging: {}", crate::error_chain(&error));
+                let detail = format!("{side}: {}", crate::error_chain(&error));
                 Refused::Failed(Failure::Transient { detail })
             })?;
-            let value = request(session.client()).await.map_err(|error| refused(&error))?;
+            let value = request(session.client()).await.map_err(|error| refused(side, &error))?;
             self.pool.put(session);
             Ok(value)
         };
         tokio::time::timeout(self.timeout, work).await.unwrap_or_else(|_| {
-            let detail = format!("staging did not answer within {} s", self.timeout.as_secs());
+            let detail = format!("{side} did not answer within {} s", self.timeout.as_secs());
             Err(Refused::Failed(Failure::Transient { detail }))
         })
     }
 }
 
-fn refused(error: &Error) -> Refused {
-    let failure = failure_of(error);
+fn refused(side: &str, error: &Error) -> Refused {
+    let failure = failure_of(side, error);
     // Class 40: the server undid the transaction. The others: somebody made the same table or index at the
     // same time. No code: the connection is lost.
     let made_twice = |code: &str| ["23505", "42710", "42P07"].contains(&code);
@@ -106,18 +109,18 @@ fn refused(error: &Error) -> Refused {
     if again { Refused::Again(failure) } else { Refused::Failed(failure) }
 }
 
-fn failure_of(error: &Error) -> Failure {
-    let detail = format!("staging: {}", crate::error_chain(error));
+fn failure_of(side: &str, error: &Error) -> Failure {
+    let detail = format!("{side}: {}", crate::error_chain(error));
     match error.code().map(|code| (code.code(), classify(code.code()))) {
         Some(("22012", _)) => Failure::Fenced,
         Some(("42501", _)) => Failure::Transient {
             detail: format!(
-                "{detail}; grant the user of the staging connection all rights on the staging schema \
-                 and its tables"
+                "{detail}; grant the user of the {side} connection all rights on that table, or on the \
+                 staging schema and its tables"
             ),
         },
         Some(("53100", _)) => Failure::Transient {
-            detail: format!("{detail}; free space on the disk of the staging database"),
+            detail: format!("{detail}; free space on the disk of the {side} database"),
         },
         Some((_, Class::Rejected | Class::Constraint)) => Failure::Rejected { detail, at: None },
         Some((_, Class::Transient | Class::OutcomeUnknown)) | None => Failure::Transient { detail },
@@ -129,7 +132,7 @@ fn failure_of(error: &Error) -> Failure {
 ///
 /// On PostgreSQL the lock makes a new run wait for this transaction; CockroachDB is serializable and
 /// needs none.
-pub(super) fn check_fence(fences: &str, product: Product) -> String {
+pub(crate) fn check_fence(fences: &str, product: Product) -> String {
     let lock = match product {
         Product::Postgres => " FOR SHARE",
         Product::Cockroach => "",
@@ -142,7 +145,7 @@ pub(super) fn check_fence(fences: &str, product: Product) -> String {
 
 /// The SQL that takes the next fence. `$1` = stream. Waits for every transaction of the older run that
 /// holds a share of the row.
-pub(super) fn take_fence(fences: &str) -> String {
+pub(crate) fn take_fence(fences: &str) -> String {
     format!(
         "INSERT INTO {fences} AS f (stream, fence) VALUES ($1, 1) \
          ON CONFLICT (stream) DO UPDATE SET fence = f.fence + 1, since = now() RETURNING fence"
@@ -150,18 +153,18 @@ pub(super) fn take_fence(fences: &str) -> String {
 }
 
 /// A parameter with its type.
-pub(super) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
+pub(crate) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// One statement.
 #[derive(Debug)]
-pub(super) struct Ask<'a> {
-    pub(super) sql: String,
-    pub(super) params: Vec<Param<'a>>,
+pub(crate) struct Ask<'a> {
+    pub(crate) sql: String,
+    pub(crate) params: Vec<Param<'a>>,
 }
 
 /// Runs statements as one transaction, all sent at once: an error stops those behind it. Returns the
 /// rows of each.
-pub(super) async fn transaction(client: &Client, asks: &[Ask<'_>]) -> Result<Vec<Vec<Row>>, Error> {
+pub(crate) async fn transaction(client: &Client, asks: &[Ask<'_>]) -> Result<Vec<Vec<Row>>, Error> {
     let plain = async |sql: &'static str| client.batch_execute(sql).await.map(|()| Vec::new());
     let mut requests: Vec<Request<'_>> = Vec::with_capacity(asks.len() + 2);
     requests.push(Box::pin(plain("BEGIN")));
@@ -175,7 +178,7 @@ pub(super) async fn transaction(client: &Client, asks: &[Ask<'_>]) -> Result<Vec
 }
 
 /// Runs statements one by one, all sent at once. Returns the rows of each.
-pub(super) async fn all(client: &Client, asks: &[Ask<'_>]) -> Result<Vec<Vec<Row>>, Error> {
+pub(crate) async fn all(client: &Client, asks: &[Ask<'_>]) -> Result<Vec<Vec<Row>>, Error> {
     let mut requests: Vec<Request<'_>> = Vec::with_capacity(asks.len());
     for ask in asks {
         requests.push(Box::pin(client.query_typed(&ask.sql, &ask.params)));

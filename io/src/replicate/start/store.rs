@@ -1,0 +1,158 @@
+//! The staging store of one schema, together with what its target says of progress.
+use std::sync::Arc;
+
+use replicator_core::model::catalog::Catalog;
+use replicator_core::model::mutation::TimedMutation;
+use replicator_core::model::position::{PartitionId, Position};
+use replicator_core::model::time::Hlc;
+use replicator_core::{Durable, Failure};
+use tracing::debug;
+
+use super::stores::Stores;
+use crate::net::Dial;
+use crate::port::{Fence, StagedPage, Staging};
+use crate::staging::embedded::EmbeddedStore;
+use crate::staging::rows::{PgRows, RowsOptions};
+use crate::target::progress::ProgressTable;
+use crate::target::record::Record;
+
+/// See the [module docs](self). Clones are the same store.
+#[derive(Debug)]
+pub(super) struct Store<D: Dial> {
+    rows: Rows<D>,
+    progress: Option<Arc<ProgressTable<D>>>,
+}
+
+#[derive(Debug)]
+enum Rows<D: Dial> {
+    Embedded(EmbeddedStore),
+    Database(PgRows<D>),
+}
+
+impl<D: Dial> Clone for Store<D> {
+    fn clone(&self) -> Self {
+        let rows = match &self.rows {
+            Rows::Embedded(store) => Rows::Embedded(store.clone()),
+            Rows::Database(store) => Rows::Database(store.clone()),
+        };
+        Self { rows, progress: self.progress.clone() }
+    }
+}
+
+/// Does the same with whatever store it is.
+macro_rules! either {
+    ($rows:expr, $store:ident => $does:expr) => {
+        match $rows {
+            Rows::Embedded($store) => $does,
+            Rows::Database($store) => $does,
+        }
+    };
+}
+
+/// Whose rows they are.
+pub(super) struct Owner<'a> {
+    /// The schema, with its database if a request names it.
+    pub(super) name: String,
+    /// The database that the schema is in; empty on MySQL.
+    pub(super) database: &'a str,
+    /// The schema alone.
+    pub(super) schema: &'a str,
+    pub(super) catalog: &'a Arc<Catalog>,
+    pub(super) kind: replicator_core::decode::changefeed::TargetKind,
+}
+
+impl<D: Dial> Store<D> {
+    pub(super) fn new(stores: &Stores<D>, owner: Owner<'_>) -> Self {
+        let Owner { name, database, schema, catalog, kind } = owner;
+        let rows = match stores {
+            Stores::Embedded(file) => {
+                Rows::Embedded(file.stream(&name, vec![name.clone()], Arc::clone(catalog)))
+            }
+            Stores::Database(stores) => {
+                let settings = stores.settings();
+                let mut options = RowsOptions {
+                    database: database.to_owned(),
+                    schema: schema.to_owned(),
+                    partitions: Vec::new(),
+                    catalog: Arc::clone(catalog),
+                    target: kind,
+                    timeout: settings.timeout,
+                    reader_index: settings.reader_index,
+                };
+                options.partitions.push(options.group());
+                Rows::Database(stores.rows(options))
+            }
+        };
+        Self { rows, progress: None }
+    }
+
+    /// A time at or after that of the newest staged row; zero if there is none.
+    pub(super) async fn newest(&self) -> Result<Hlc, Failure> {
+        either!(&self.rows, store => store.newest().await)
+    }
+
+    /// Begins a run whose progress is also told by a table of the target. What the target has is added to
+    /// `durable`. `fresh` is a name for the store, if it has none yet.
+    pub(super) async fn follow(
+        &mut self,
+        table: ProgressTable<D>,
+        durable: &mut Durable,
+        fresh: &str,
+    ) -> Result<Record, Failure> {
+        let named = either!(&self.rows, store => store.identity().await)?;
+        let name = match named {
+            Some(name) => name,
+            None => {
+                either!(&self.rows, store => store.save_identity(fresh).await)?;
+                fresh.to_owned()
+            }
+        };
+        let (record, applied) = table.begin(&name).await?;
+        durable.applied = applied;
+        self.progress = Some(Arc::new(table));
+        Ok(record)
+    }
+}
+
+impl<D: Dial> Staging for Store<D> {
+    async fn begin(&self) -> Result<(Fence, Durable), Failure> {
+        either!(&self.rows, store => store.begin().await)
+    }
+
+    async fn read(&self, after: Hlc, through: Hlc, rows_max: u32) -> Result<StagedPage, Failure> {
+        either!(&self.rows, store => store.read(after, through, rows_max).await)
+    }
+
+    async fn retire(&self, fence: Fence, through: Hlc) -> Result<(), Failure> {
+        either!(&self.rows, store => store.retire(fence, through).await)
+    }
+
+    async fn save_checkpoint(&self, fence: Fence, position: Position) -> Result<(), Failure> {
+        either!(&self.rows, store => store.save_checkpoint(fence, position).await)?;
+        if let Some(progress) = &self.progress
+            && let Err(failure) = progress.forget(position).await
+        {
+            // They say what the position says as well, and go with the next ones.
+            debug!("could not forget old progress: {failure}");
+        }
+        Ok(())
+    }
+
+    async fn save_resolved(
+        &self,
+        fence: Fence,
+        partition: PartitionId,
+        resolved: Hlc,
+    ) -> Result<(), Failure> {
+        either!(&self.rows, store => store.save_resolved(fence, partition, resolved).await)
+    }
+
+    async fn stage(
+        &self,
+        fence: Fence,
+        rows: Vec<TimedMutation>,
+        floor: Hlc,
+    ) -> Result<(), Failure> {
+        either!(&self.rows, store => store.stage(fence, rows, floor).await)
+    }
+}
