@@ -48,6 +48,13 @@ pub enum Effect {
         /// All transactions up to here are in the target.
         position: Position,
     },
+    /// Persist how far rows may get into a target that does not tell what it has.
+    SaveHorizon {
+        /// Completes as [`Event::Done`](crate::Event::Done).
+        op: OpId,
+        /// Inclusive upper bound on time.
+        through: Hlc,
+    },
     /// Persist a partition's resolved timestamp.
     SaveResolved {
         /// Completes as [`Event::Done`](crate::Event::Done).
@@ -89,6 +96,7 @@ impl fmt::Display for Effect {
             }
             Self::RetireStaged { op, through } => write!(f, "retire-staged {op} {through}"),
             Self::SaveCheckpoint { op, position } => write!(f, "save-checkpoint {op} {position}"),
+            Self::SaveHorizon { op, through } => write!(f, "save-horizon {op} {through}"),
             Self::SaveResolved { op, partition, resolved } => {
                 write!(f, "save-resolved {op} {partition} {resolved}")
             }

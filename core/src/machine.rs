@@ -14,6 +14,7 @@ use crate::flow::batch::{Batch, Closed, Limits, OrderedPiece};
 use crate::flow::breaker::Breaker;
 use crate::flow::checkpoint::Checkpoint;
 use crate::flow::frontier::Frontier;
+use crate::flow::horizon::Horizon;
 use crate::flow::retire::Retire;
 use crate::flow::schedule::Schedule;
 use crate::flow::stage::{Promise, Stage};
@@ -66,6 +67,7 @@ pub struct Machine {
     stage: Stage,
     frontier: Frontier,
     sweep: Sweep,
+    horizon: Horizon,
     batch: Batch,
     schedule: Schedule<(ApplyBatch, usize)>,
     apply: Apply,
@@ -100,6 +102,7 @@ impl Machine {
             stage: Stage::default(),
             frontier: Frontier::resume(durable.resolved),
             sweep: Sweep::resume(swept),
+            horizon: Horizon::default(),
             batch: Batch::new(limits, checkpoint),
             schedule: Schedule::new(rules(&catalog)),
             apply: Apply::default(),
@@ -201,6 +204,7 @@ impl Machine {
             let rows_max = self.config.read_rows_max;
             effects.push(Effect::ReadStaged { op, after, through, rows_max });
         }
+        self.pump_horizon(effects);
         if let Some(closed) = self.batch.take_ready(self.now, self.schedule.held()) {
             self.schedule_batch(closed);
         }
@@ -259,7 +263,7 @@ impl Machine {
                 Position::Lsn(_) => effects.push(Effect::Acknowledge(position)),
             }
         } else {
-            let known = self.retire.finished(op);
+            let known = self.retire.finished(op) || self.horizon.finished(op);
             assert!(known, "completion nobody waits for: {op}");
         }
     }
@@ -290,7 +294,7 @@ impl Machine {
         }
         // The next pump starts a lost read, save or retirement afresh.
         let again = self.sweep.failed(op) || self.checkpoint.failed(op) || self.retire.failed(op);
-        if again {
+        if again || self.horizon.failed(op) {
             return Ok(());
         }
         // A later promise must not overtake lost rows, so start over from what is durable.
@@ -306,6 +310,13 @@ impl Machine {
     ) -> Result<(), Stop> {
         job.tries = job.tries.saturating_add(1);
         let whole = job.request.batch.piece == Piece::Whole;
+        if let Failure::Constraint { at, .. } = &failure
+            && self.horizon.replays(job.request.batch.first)
+            && retry::settle(&mut job, at.clone())
+        {
+            self.start_apply(job, effects);
+            return Ok(());
+        }
         match failure {
             // It may yet commit, perhaps so long after a repetition that nothing tells of that one any
             // more. The next run waits for it or fences it off, and looks up what became of it.
@@ -440,7 +451,7 @@ impl Machine {
 
     /// How a batch is tried first.
     fn request(&self, batch: Arc<ApplyBatch>) -> ApplyRequest {
-        let nets = self.config.collapse
+        let nets = (self.config.collapse || self.horizon.replays(batch.first))
             && batch.mutations.iter().all(|mutation| {
                 self.catalog.table(mutation.table).nets() && mutation.change.nets()
             });
@@ -450,8 +461,9 @@ impl Machine {
 
     fn trunk_has_room(&self) -> bool {
         let (_, open) = self.batch.held();
+        let bytes = self.bytes_scheduled.saturating_add(open).saturating_add(self.horizon.bytes());
         self.schedule.len() < self.config.applies_max
-            && self.bytes_scheduled.saturating_add(open) < self.config.buffered_bytes_max
+            && (bytes < self.config.buffered_bytes_max || self.batch.is_held())
     }
 
     fn next_op(&mut self) -> OpId {

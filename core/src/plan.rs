@@ -1,11 +1,13 @@
 //! From a batch to statements, in an order that the target's constraints accept.
 //!
-//! Two ways:
+//! Three ways:
 //!
 //! - **Netted.** Each row's changes are folded to one, in source order. Rows then go in groups: deletes
 //!   from tables that nobody refers to, upserts parents first, deletes children first. Foreign keys are
 //!   checked at the end of a statement, so rows of one table may refer to each other in any order.
 //!   Refused only where unique values are handed from row to row, or tables form a cycle.
+//! - **Settled.** Netted, with rows that have unique values one by one, and some of them last. For what may
+//!   be in the target already, or parts of it.
 //! - **Source order.** Every change, in the order the source made them. It satisfied the same
 //!   constraints there, so it does here. Neighbours of one kind share a statement. A changefeed does not
 //!   tell the order inside a transaction; there [`arrange`] decides it.
@@ -71,7 +73,8 @@ pub fn plan<'a>(
     dead: &[usize],
 ) -> Vec<Step<'a>> {
     match order {
-        ApplyOrder::Netted => netted(catalog, mutations, dead),
+        ApplyOrder::Netted => netted(catalog, mutations, None, dead),
+        ApplyOrder::Settled(last) => netted(catalog, mutations, Some(last), dead),
         ApplyOrder::Source => in_source_order(catalog, mutations, &(0..0), dead),
         ApplyOrder::RowWise(alone) => in_source_order(catalog, mutations, alone, dead),
     }
@@ -79,12 +82,20 @@ pub fn plan<'a>(
 
 /// One row with its single change.
 struct Net<'a> {
+    // The index of the last change.
+    last: usize,
     table: TableId,
     key: &'a RowKey,
     change: Cow<'a, Change>,
 }
 
-fn netted<'a>(catalog: &Catalog, mutations: &'a [Mutation], dead: &[usize]) -> Vec<Step<'a>> {
+/// `settled` are rows that go last, if rows with unique values are to go alone.
+fn netted<'a>(
+    catalog: &Catalog,
+    mutations: &'a [Mutation],
+    settled: Option<&[usize]>,
+    dead: &[usize],
+) -> Vec<Step<'a>> {
     let mut alive: Vec<(usize, &Mutation)> =
         mutations.iter().enumerate().filter(|(index, _)| !dead.contains(index)).collect();
     // The index makes the sort stable, so changes of one row stay in source order (I3).
@@ -92,28 +103,38 @@ fn netted<'a>(catalog: &Catalog, mutations: &'a [Mutation], dead: &[usize]) -> V
         a.table.cmp(&b.table).then_with(|| a.key.cmp(&b.key)).then(i.cmp(j))
     });
     let mut rows: Vec<Net<'_>> = Vec::with_capacity(alive.len());
-    for (_, mutation) in alive {
+    for (last, mutation) in alive {
         match rows.last_mut() {
             Some(net) if net.table == mutation.table && *net.key == mutation.key => {
+                net.last = last;
                 let older = net.change.clone().into_owned();
                 net.change = Cow::Owned(older.then(mutation.change.clone()));
             }
             Some(_) | None => rows.push(Net {
+                last,
                 table: mutation.table,
                 key: &mutation.key,
                 change: Cow::Borrowed(&mutation.change),
             }),
         }
     }
-    rows.sort_by_key(|net| group(catalog, net.table, &net.change));
+    let place = |net: &Net<'_>| settled?.iter().position(|last| *last == net.last);
+    rows.sort_by_key(|net| (place(net), group(catalog, net.table, &net.change)));
     let mut steps = Steps::default();
     for net in rows {
         let (kind, row) = match net.change {
             Cow::Borrowed(change) => parts(change),
             Cow::Owned(change) => owned_parts(change),
         };
-        if let Some(row) = row {
-            steps.push(catalog.table(net.table), net.table, kind, row, None);
+        let Some(row) = row else { continue };
+        let table = catalog.table(net.table);
+        let alone = settled.is_some() && !table.uniques.is_empty();
+        if alone {
+            steps.cut();
+        }
+        steps.push(table, net.table, kind, row, alone.then_some(net.last));
+        if alone {
+            steps.cut();
         }
     }
     steps.done

@@ -4,6 +4,7 @@
 //! ```text
 //! > config batch_rows_max=2 on_reject=dead-letter   limits that differ from `config`, before `resume`
 //! > config immediate=5                            in immediate mode, with staged rows up to time 5
+//! > config horizon=9                              a target that tells nothing, and what was saved of it
 //! > resume 0/10 (0/20..0/30]                        a machine from a checkpoint and applied runs
 //! > tx 0/20 +parent 1 x | -child 2                  a transaction; see `mutation`
 //! > piece 0/1F +parent 1 x                          a piece of one, before its commit record
@@ -119,6 +120,10 @@ impl Player {
         }
         let config = config(&self.options);
         let machine = Machine::resume(config, Arc::new(catalog()), durable, self.now);
+        let machine = match self.options.get("horizon") {
+            Some(horizon) => machine.at_least_once(hlc(horizon)),
+            None => machine,
+        };
         self.machine = Some(match self.options.get("immediate") {
             Some(newest) => machine.immediate(hlc(newest)),
             None => machine,
@@ -171,6 +176,7 @@ fn config(options: &BTreeMap<String, String>) -> Config {
         "save_interval",
         "on_reject",
         "immediate",
+        "horizon",
     ];
     for name in options.keys() {
         assert!(known.contains(&name.as_str()), "unknown option {name}");
@@ -377,6 +383,7 @@ fn show(effect: &Effect) -> String {
         | Effect::ReadStaged { .. }
         | Effect::RetireStaged { .. }
         | Effect::SaveCheckpoint { .. }
+        | Effect::SaveHorizon { .. }
         | Effect::SaveResolved { .. }) => other.to_string(),
     }
 }

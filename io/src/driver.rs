@@ -116,6 +116,7 @@ pub async fn run<S: Source, G: Staging, T: Target>(
                 | Effect::ReadStaged { .. }
                 | Effect::RetireStaged { .. }
                 | Effect::SaveCheckpoint { .. }
+                | Effect::SaveHorizon { .. }
                 | Effect::SaveResolved { .. }
                 | Effect::Stage { .. } => {
                     running.spawn(perform(effect, fence, clock, staging.clone(), target.clone()));
@@ -200,6 +201,7 @@ async fn perform(
         Effect::SaveCheckpoint { op, position } => {
             (op, staging.save_checkpoint(fence, position).await)
         }
+        Effect::SaveHorizon { op, through } => (op, staging.save_horizon(fence, through).await),
         Effect::SaveResolved { op, partition, resolved } => {
             (op, staging.save_resolved(fence, partition, resolved).await)
         }

@@ -93,6 +93,24 @@ pub trait Staging: Clone + Send + Sync + 'static {
         resolved: Hlc,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
 
+    /// Does [`Effect::SaveHorizon`](replicator_core::Effect::SaveHorizon). Forward only.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    fn save_horizon(
+        &self,
+        fence: Fence,
+        through: Hlc,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// What [`save_horizon`](Self::save_horizon) saved last; zero if nothing.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    fn horizon(&self) -> impl Future<Output = Result<Hlc, Failure>> + Send;
+
     /// Does [`Effect::Stage`](replicator_core::Effect::Stage). Idempotent on (table, key, time).
     ///
     /// A row whose time is not after `floor` comes late: what was staged through there may have been read.

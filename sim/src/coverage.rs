@@ -65,6 +65,10 @@ pub enum Seen {
     OlderPromise,
     /// A row was staged again that was retired already.
     StagedAgain,
+    /// What a target that tells nothing might have had was applied again.
+    Replayed,
+    /// And its rows had to be put into another order.
+    Settled,
 }
 
 impl Seen {
@@ -104,7 +108,7 @@ impl Seen {
         Self::PieceLost,
     ];
 
-    const CHANGEFEED: [Self; 21] = [
+    const CHANGEFEED: [Self; 23] = [
         Self::TwoBatches,
         Self::OutOfOrder,
         Self::GroupCommit,
@@ -126,6 +130,8 @@ impl Seen {
         Self::Paged,
         Self::OlderPromise,
         Self::StagedAgain,
+        Self::Replayed,
+        Self::Settled,
     ];
 }
 

@@ -1,11 +1,11 @@
 //! One machine from resume to stop, recorded, so that it can be played again.
-use replicator_core::model::time::MonoTime;
+use replicator_core::model::time::{Hlc, MonoTime};
 use replicator_core::{Config, Demand, Durable, Effect, Effects, Event, Machine, Status, Stop};
 use std::sync::Arc;
 
 use crate::fault::Setup;
 use crate::schema::schema;
-use crate::store::Fence;
+use crate::store::{Fence, Store};
 use crate::tape::Tape;
 
 /// What a machine answered to one event.
@@ -19,6 +19,8 @@ pub struct Run {
     /// What it began with.
     pub durable: Durable,
     config: Config,
+    // What was saved of it, if the target tells nothing.
+    horizon: Option<Hlc>,
     began: MonoTime,
     machine: Machine,
     // Everything that happened, if it is to be played again.
@@ -29,11 +31,18 @@ pub struct Run {
 impl Run {
     /// Resumes a machine.
     #[must_use]
-    pub fn begin(setup: &Setup, fence: Fence, durable: Durable, now: MonoTime) -> Self {
+    pub fn begin(
+        setup: &Setup,
+        store: &Store,
+        fence: Fence,
+        durable: Durable,
+        now: MonoTime,
+    ) -> Self {
         let config = setup.config;
-        let machine = resume(config, &durable, now);
+        let horizon = (!store.tells()).then(|| store.horizon());
+        let machine = resume(config, &durable, horizon, now);
         let steps = setup.replays.then(Vec::new);
-        Self { fence, durable, config, began: now, machine, steps, tape: None }
+        Self { fence, durable, config, horizon, began: now, machine, steps, tape: None }
     }
 
     /// Records what follows. Nothing must have happened yet.
@@ -67,6 +76,12 @@ impl Run {
         answer
     }
 
+    /// What an earlier run may have brought into a target that tells nothing.
+    #[must_use]
+    pub const fn horizon(&self) -> Option<Hlc> {
+        self.horizon
+    }
+
     /// A snapshot of the machine.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -88,7 +103,7 @@ impl Run {
     /// I9: the same events produce the same effects.
     pub fn i9_it_can_be_played_again(&self) {
         let Some(steps) = &self.steps else { return };
-        let mut machine = resume(self.config, &self.durable, self.began);
+        let mut machine = resume(self.config, &self.durable, self.horizon, self.began);
         for (now, event, answer) in steps {
             let again = step(&mut machine, *now, event.clone());
             assert!(again == *answer, "I9: {event} led to {answer:?} and then to {again:?}");
@@ -100,8 +115,12 @@ impl Run {
     }
 }
 
-fn resume(config: Config, durable: &Durable, now: MonoTime) -> Machine {
-    Machine::resume(config, Arc::clone(&schema().catalog), durable.clone(), now)
+fn resume(config: Config, durable: &Durable, horizon: Option<Hlc>, now: MonoTime) -> Machine {
+    let machine = Machine::resume(config, Arc::clone(&schema().catalog), durable.clone(), now);
+    match horizon {
+        Some(horizon) => machine.at_least_once(horizon),
+        None => machine,
+    }
 }
 
 fn step(machine: &mut Machine, now: MonoTime, event: Event) -> Answer {

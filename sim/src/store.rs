@@ -18,6 +18,9 @@ pub struct Store {
     fence: Fence,
     checkpoint: Option<Position>,
     resolved: BTreeMap<PartitionId, Hlc>,
+    horizon: Hlc,
+    // Whether the target tells what it has.
+    tells: bool,
     // By time and key. The key is what the source sent: two rows of a table whose keys we cannot compare
     // have the same `RowKey`.
     staged: BTreeMap<(Hlc, TableId, Tuple), Mutation>,
@@ -43,7 +46,29 @@ impl Store {
     #[must_use]
     pub fn new(partitions: u32) -> Self {
         let resolved = (0..partitions).map(|id| (PartitionId(id), Hlc::default())).collect();
-        Self { resolved, ..Self::default() }
+        Self { resolved, tells: true, ..Self::default() }
+    }
+
+    /// From here on the target keeps no records of what it has.
+    pub fn keep_no_records(&mut self) {
+        self.tells = false;
+    }
+
+    /// Whether the target tells what it has.
+    #[must_use]
+    pub const fn tells(&self) -> bool {
+        self.tells
+    }
+
+    /// How far rows may have got into the target.
+    #[must_use]
+    pub const fn horizon(&self) -> Hlc {
+        self.horizon
+    }
+
+    /// Saves how far rows may get, forward only.
+    pub fn save_horizon(&mut self, through: Hlc) {
+        self.horizon = self.horizon.max(through);
     }
 
     /// Begins a run.
@@ -99,6 +124,9 @@ impl Store {
 
     /// Records that a target transaction holds `batch`.
     pub fn record(&mut self, fence: Fence, batch: &ApplyBatch) {
+        if !self.tells {
+            return;
+        }
         let run = Applied { after: batch.after, through: batch.position };
         self.applied.insert((fence, batch.first), run);
     }

@@ -85,12 +85,16 @@ impl World {
     pub fn new(setup: Setup) -> Self {
         let partitions = if setup.kind == Kind::Changefeed { PARTITIONS } else { 0 };
         let mut store = Store::new(partitions);
+        let lenient = !setup.limits && setup.faults.refusals == 0;
+        if setup.kind == Kind::Changefeed && lenient && setup.config.seed.is_multiple_of(2) {
+            store.keep_no_records();
+        }
         let (fence, durable) = store.begin();
         let now = MonoTime::START;
         Self {
-            lenient: !setup.limits && setup.faults.refusals == 0,
+            lenient,
             now,
-            run: Run::begin(&setup, fence, durable, now),
+            run: Run::begin(&setup, &store, fence, durable, now),
             newest_fence: fence,
             pending: Vec::new(),
             late: Vec::new(),
@@ -231,6 +235,7 @@ impl World {
         self.coverage.mark_if(status.waiting > 0, Seen::BatchWaits);
         // A run knows the state of the target once it has passed what earlier runs brought in.
         let known = self.run.durable.applied.iter().map(|run| run.through).max();
+        let known = known.max(self.run.horizon().map(Position::Hlc));
         if status.applies == 0 && status.waiting == 0 && known <= status.applied {
             let count = self.history.count_through(status.applied);
             // Nothing but a commit changes the target.
@@ -373,6 +378,7 @@ impl World {
                 Effect::ReadStaged { .. }
                 | Effect::RetireStaged { .. }
                 | Effect::SaveCheckpoint { .. }
+                | Effect::SaveHorizon { .. }
                 | Effect::SaveResolved { .. }
                 | Effect::Stage { .. } => self.pending.push(effect),
             }
@@ -386,6 +392,7 @@ impl World {
         match request.order {
             ApplyOrder::Netted => (),
             ApplyOrder::Source => self.coverage.mark(Seen::SourceOrder),
+            ApplyOrder::Settled(_) => self.coverage.mark(Seen::Settled),
             ApplyOrder::RowWise(_) => self.coverage.mark(Seen::RowWise),
         }
         let moves = |mutation: &Mutation| matches!(mutation.change, Change::Move { .. });

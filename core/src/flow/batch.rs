@@ -25,6 +25,8 @@ pub(crate) struct Batch {
     limits: Limits,
     // Position of the last transaction that has left this station.
     after: Option<Position>,
+    // The first batch reaches as far as this.
+    hold: Option<Position>,
     open: Option<Open>,
 }
 
@@ -57,7 +59,18 @@ pub(crate) struct Closed {
 
 impl Batch {
     pub(crate) const fn new(limits: Limits, after: Option<Position>) -> Self {
-        Self { limits, after, open: None }
+        Self { limits, after, hold: None, open: None }
+    }
+
+    /// The first batch shall hold everything up to here, whatever its size.
+    pub(crate) fn hold_until(&mut self, position: Position) {
+        self.hold = Some(position);
+    }
+
+    /// Whether the open batch waits for more, whatever its size.
+    pub(crate) fn is_held(&self) -> bool {
+        let reached = self.open.as_ref().map(|open| open.batch.position).max(self.after);
+        reached < self.hold
     }
 
     /// Adds a whole transaction. A transaction is never split over two batches.
@@ -101,6 +114,9 @@ impl Batch {
     /// Takes the open batch out if it is full, old enough, or the target has nothing else to do.
     /// `ahead` batches wait or are on their way.
     pub(crate) fn take_ready(&mut self, now: MonoTime, ahead: usize) -> Option<Closed> {
+        if self.is_held() {
+            return None;
+        }
         let Limits { rows, txs, growth, age } = self.limits;
         self.take_if(|open| {
             let grows = BUSY <= ahead && open.bytes < GROWN_BYTES_MAX;
@@ -143,6 +159,9 @@ impl Batch {
     /// When the open batch is old enough. Nothing is due for one without changes: it waits for the
     /// target to be idle.
     pub(crate) fn deadline(&self) -> Option<MonoTime> {
+        if self.is_held() {
+            return None;
+        }
         self.open.as_ref().map(|open| open.opened.after(self.limits.age))
     }
 

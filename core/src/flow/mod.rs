@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ordered source ──► admit ─────────────────────────────► batch ─► schedule ─► apply ─► checkpoint
-//! changefeed ──► stage ──► frontier ──► sweep ──► admit ───┘                                └─► retire
+//! changefeed ──► stage ──► frontier ──► sweep ──► admit ──► horizon ──┘                     └─► retire
 //! ```
 pub(crate) mod admit;
 pub(crate) mod apply;
@@ -10,6 +10,7 @@ pub(crate) mod batch;
 pub(crate) mod breaker;
 pub(crate) mod checkpoint;
 pub(crate) mod frontier;
+pub(crate) mod horizon;
 pub(crate) mod retire;
 pub(crate) mod schedule;
 pub(crate) mod stage;

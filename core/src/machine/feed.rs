@@ -21,6 +21,20 @@ impl Machine {
         self
     }
 
+    /// From here on for a target that does not tell what it has. `horizon` is what an earlier run
+    /// [saved](Effect::SaveHorizon); zero if none did. What an earlier run sent to the target must have ended.
+    ///
+    /// To be called before the first step.
+    #[must_use]
+    pub fn at_least_once(mut self, horizon: Hlc) -> Self {
+        let checkpoint = self.sweep.read_through();
+        self.horizon.be_needed(horizon, checkpoint);
+        if checkpoint < horizon {
+            self.batch.hold_until(Position::Hlc(horizon));
+        }
+        self
+    }
+
     /// Rows go to the store at once, unless one of them comes late: see [`Stage`](crate::flow::stage::Stage).
     pub(super) fn on_rows(
         &mut self,
@@ -87,8 +101,20 @@ impl Machine {
         // The range may end in silence; the checkpoint still moves to its end.
         let swept = Position::Hlc(self.sweep.read_through());
         ordered.extend(self.admit.idle_through(swept));
-        for tx in ordered {
-            self.batch.push(self.now, &self.catalog, tx);
+        self.horizon.hold(self.sweep.read_through(), ordered);
+    }
+
+    /// What is held goes on when it is durable how far it reaches.
+    pub(super) fn pump_horizon(&mut self, effects: &mut Effects) {
+        if let Some(through) = self.horizon.next_save() {
+            let op = self.next_op();
+            self.horizon.started(op, through);
+            effects.push(Effect::SaveHorizon { op, through });
+        }
+        while let Some(transactions) = self.horizon.take_ready() {
+            for tx in transactions {
+                self.batch.push(self.now, &self.catalog, tx);
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! When to try again, and how to cut a refused batch in two.
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::time::Duration;
 
 use crate::config::Retry;
@@ -36,6 +37,30 @@ impl Jitter {
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
     }
+}
+
+/// So often rows of a replayed batch change their order at most.
+const SETTLES_MAX: u32 = 1_000;
+
+/// Lets a row that is in the way of none, but refused itself, go last. The last values of all rows contradict
+/// neither each other nor the rest of the target, so there is an order in which they can be written, unless
+/// rows exchange unique values. Returns whether it is worth another try.
+pub(super) fn settle(job: &mut Job, at: Option<Range<usize>>) -> bool {
+    if SETTLES_MAX <= job.tries {
+        return false;
+    }
+    let refused = at.filter(|range| range.len() == 1).map(|range| range.start);
+    match (&mut job.request.order, refused) {
+        (order @ ApplyOrder::Netted, _) => *order = ApplyOrder::Settled(Vec::new()),
+        (ApplyOrder::Settled(last), Some(refused)) => {
+            last.retain(|index| *index != refused);
+            last.push(refused);
+        }
+        (ApplyOrder::Settled(_), None) | (ApplyOrder::Source | ApplyOrder::RowWise(_), _) => {
+            return false;
+        }
+    }
+    true
 }
 
 /// Whether a job can be halved.

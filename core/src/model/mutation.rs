@@ -229,6 +229,9 @@ pub enum ApplyOrder {
     Netted,
     /// Every change in source order, which satisfied the same constraints at the source.
     Source,
+    /// Like `Netted`, but rows with unique values go alone, and these last, in this order. A row is meant by
+    /// the index of its last mutation.
+    Settled(Vec<usize>),
     /// Like `Source`, and each of these mutations in a statement of its own, to find the one that is
     /// refused.
     RowWise(Range<usize>),
@@ -239,6 +242,7 @@ impl fmt::Display for ApplyOrder {
         match self {
             Self::Netted => f.write_str("netted"),
             Self::Source => f.write_str("source"),
+            Self::Settled(last) => write!(f, "settled {last:?}"),
             Self::RowWise(range) => write!(f, "row-wise {}..{}", range.start, range.end),
         }
     }

@@ -159,6 +159,11 @@ fn put_effect(catalog: &Catalog, out: &mut Vec<u8>, effect: &Effect) {
             put_number(out, op.0);
             put_position(out, *position);
         }
+        Effect::SaveHorizon { op, through } => {
+            out.push(8);
+            put_number(out, op.0);
+            put_hlc(out, *through);
+        }
         Effect::SaveResolved { op, partition, resolved } => {
             out.push(6);
             put_number(out, op.0);
@@ -197,6 +202,10 @@ fn put_request(rows: &mut RowWriter<'_>, out: &mut Vec<u8>, request: &ApplyReque
     match order {
         ApplyOrder::Netted => out.push(0),
         ApplyOrder::Source => out.push(1),
+        ApplyOrder::Settled(last) => {
+            out.push(3);
+            put_list(out, last, |out, index| put_size(out, *index));
+        }
         ApplyOrder::RowWise(range) => {
             out.push(2);
             put_range(out, range);

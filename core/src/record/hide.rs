@@ -84,6 +84,7 @@ impl Hider {
             | Effect::ReadStaged { .. }
             | Effect::RetireStaged { .. }
             | Effect::SaveCheckpoint { .. }
+            | Effect::SaveHorizon { .. }
             | Effect::SaveResolved { .. } => effect.clone(),
         }
     }

@@ -210,6 +210,14 @@ impl<D: Dial> Staging for PgStore<D> {
         Err(unsupported())
     }
 
+    async fn save_horizon(&self, _: Fence, _: Hlc) -> Result<(), Failure> {
+        Err(unsupported())
+    }
+
+    async fn horizon(&self) -> Result<Hlc, Failure> {
+        Err(unsupported())
+    }
+
     async fn stage(&self, _: Fence, _: Vec<TimedMutation>, _: Hlc) -> Result<(), Failure> {
         Err(unsupported())
     }

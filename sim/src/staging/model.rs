@@ -62,6 +62,14 @@ impl Staging for ModelStaging {
         self.change(fence, |store| store.save_resolved(partition, resolved))
     }
 
+    async fn save_horizon(&self, fence: Fence, through: Hlc) -> Result<(), Failure> {
+        self.change(fence, |store| store.save_horizon(through))
+    }
+
+    async fn horizon(&self) -> Result<Hlc, Failure> {
+        Ok(self.store().horizon())
+    }
+
     async fn stage(
         &self,
         fence: Fence,

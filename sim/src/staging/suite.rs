@@ -95,6 +95,16 @@ async fn what_is_saved_moves_forward_only<S: Staging>(store: &S) {
     assert_eq!(durable.checkpoint, Some(Position::Hlc(hlc(5))));
     let resolved: Vec<Hlc> = durable.resolved.into_values().collect();
     assert_eq!(resolved, [Hlc::default(), hlc(6)], "one for each partition");
+    let fence = begun(store).await;
+    assert_eq!(store.horizon().await, Ok(Hlc::default()));
+    for (horizon, kept) in [(7, 7), (5, 7), (9, 9)] {
+        store.save_horizon(fence, hlc(horizon)).await.expect("a horizon is saved");
+        assert_eq!(store.horizon().await, Ok(hlc(kept)));
+    }
+    let later = begun(store).await;
+    assert_eq!(store.save_horizon(fence, hlc(20)).await, Err(Failure::Fenced));
+    assert_eq!(store.horizon().await, Ok(hlc(9)));
+    store.save_horizon(later, hlc(10)).await.expect("a horizon is saved");
 }
 
 async fn rows_come_back_as_they_were<S: Staging>(store: &S) {

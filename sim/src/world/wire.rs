@@ -1,6 +1,6 @@
 //! What becomes of the machine's effects: they arrive, fail, come late, or die with their run.
 use replicator_core::model::mutation::{ApplyOrder, ApplyRequest, Piece};
-use replicator_core::model::position::{OpId, Position};
+use replicator_core::model::position::{OpId, Position, TxSeq};
 use replicator_core::{Effect, Event, Failure, Stop};
 
 use super::World;
@@ -69,7 +69,7 @@ impl World {
         self.newest_fence = fence;
         self.say(|| format!("= resume from {durable:?}"));
         let tape = self.run.take_tape();
-        self.run = Run::begin(&self.setup, fence, durable, self.now);
+        self.run = Run::begin(&self.setup, &self.target.store, fence, durable, self.now);
         if let Some(tape) = tape {
             self.run.record(tape);
         }
@@ -105,6 +105,7 @@ impl World {
             | Effect::ReadStaged { .. }
             | Effect::RetireStaged { .. }
             | Effect::SaveCheckpoint { .. }
+            | Effect::SaveHorizon { .. }
             | Effect::SaveResolved { .. }
             | Effect::Stage { .. } => false,
         };
@@ -178,6 +179,7 @@ impl World {
                 self.coverage.mark_if(idle, Seen::IdleSaved);
                 store.save_checkpoint(*position);
             }
+            Effect::SaveHorizon { through, .. } => store.save_horizon(*through),
             Effect::SaveResolved { partition, resolved, .. } => {
                 let partition_index = usize::try_from(partition.0).expect("few partitions");
                 property::i5_a_promise_comes_after_its_rows(
@@ -208,7 +210,8 @@ impl World {
             // In source order it satisfied the same constraints before. So an older batch is missing, or
             // rows of a changefeed that need one statement were cut apart by another transaction.
             let cut = self.setup.kind == Kind::Changefeed && batch.ends.len() > 1;
-            let in_order = request.order != ApplyOrder::Netted && !cut;
+            let nets = matches!(request.order, ApplyOrder::Netted | ApplyOrder::Settled(_));
+            let in_order = !nets && !cut;
             assert!(!(in_order && self.lenient), "a batch was let go too early: {failure}");
         }
         match outcome? {
@@ -219,6 +222,9 @@ impl World {
                 self.coverage.mark_if(self.ledger.reaches(newer), Seen::OutOfOrder);
                 self.coverage.mark_if(!contents.dead.is_empty(), Seen::DeadLetter);
                 self.coverage.mark_if(batch.piece == Piece::Last, Seen::PiecesCommitted);
+                let again = self.run.horizon().filter(|_| batch.first == TxSeq(1));
+                let before = self.ledger.replay(&self.history, again);
+                self.coverage.mark_if(0 < before, Seen::Replayed);
                 let count = self.ledger.commit(&self.history, batch, &contents);
                 self.coverage.mark_if(count > 1, Seen::GroupCommit);
                 self.readers.look(self.target.database());
@@ -241,6 +247,7 @@ fn op_of(effect: &Effect) -> OpId {
         | Effect::ReadStaged { op, .. }
         | Effect::RetireStaged { op, .. }
         | Effect::SaveCheckpoint { op, .. }
+        | Effect::SaveHorizon { op, .. }
         | Effect::SaveResolved { op, .. }
         | Effect::Stage { op, .. } => *op,
         Effect::Acknowledge(_) | Effect::Answer(_) => unreachable!("never pending"),

@@ -180,7 +180,8 @@ impl<D: Dial> Attempt<D> {
             false => None,
             true => Some(self.immediate(&store, catalog).await?),
         };
-        Ok(Begun { store, fence, durable, immediate })
+        let horizon = Some(store.horizon().await.map_err(|f| Trouble::staging(&f))?);
+        Ok(Begun { store, fence, durable, horizon, immediate })
     }
 
     /// Without promises nobody can tell which of two rows comes first, so there must be no rule about it.
@@ -205,11 +206,14 @@ impl<D: Dial> Attempt<D> {
         growth: usize,
     ) -> Running {
         let Shared { settings, found, stop, metrics, clock, .. } = &*self.shared;
-        let Begun { store: staging, fence, durable, immediate } = begun;
+        let Begun { store: staging, fence, durable, horizon, immediate } = begun;
         let config = Config { batch_growth_max: growth, ..settings.core };
         let mut machine = Machine::resume(config, Arc::clone(catalog), durable, clock.now());
+        if let Some(horizon) = horizon {
+            machine = machine.at_least_once(horizon);
+        }
         if let Some(newest) = immediate {
-            machine = machine.immediate(newest);
+            machine = machine.immediate(newest.max(horizon.unwrap_or_default()));
         }
         let (inbox, source) = inbox::open();
         let limits = settings.webhook.body;
@@ -236,6 +240,8 @@ struct Begun<D: Dial> {
     store: Store<D>,
     fence: Fence,
     durable: Durable,
+    // How far earlier runs may have got; `None` if the target tells.
+    horizon: Option<Hlc>,
     // In immediate mode: the time of the newest staged row.
     immediate: Option<Hlc>,
 }
@@ -245,6 +251,7 @@ impl<D: Dial> Begun<D> {
     /// between processes.
     async fn follow(&mut self, table: ProgressTable<D>, seed: u64) -> Result<Record, Trouble> {
         let followed = self.store.follow(table, &mut self.durable, &format!("{seed:016x}")).await;
+        self.horizon = None;
         followed.map_err(|failure| Trouble::staging(&failure))
     }
 }

@@ -147,6 +147,14 @@ impl<D: Dial> Staging for Store<D> {
         either!(&self.rows, store => store.save_resolved(fence, partition, resolved).await)
     }
 
+    async fn save_horizon(&self, fence: Fence, through: Hlc) -> Result<(), Failure> {
+        either!(&self.rows, store => store.save_horizon(fence, through).await)
+    }
+
+    async fn horizon(&self) -> Result<Hlc, Failure> {
+        either!(&self.rows, store => store.horizon().await)
+    }
+
     async fn stage(
         &self,
         fence: Fence,

@@ -187,6 +187,7 @@ impl OpenFile {
             }
             Request::Identity(stream, reply) => settle(reply, self.identity(&read, &stream)),
             Request::Newest(stream, reply) => settle(reply, self.newest(&read, &stream)),
+            Request::Horizon(stream, reply) => settle(reply, self.horizon(&read, &stream)),
             Request::Streams(reply) => {
                 answer(reply, Ok(self.streams.keys().cloned().collect()));
                 Ok(())
@@ -211,6 +212,17 @@ impl OpenFile {
         let value = table.get((&*stream.name, memo::IDENTITY));
         let value = value.map_err(|error| failed(error.into()))?;
         Ok(value.map(|value| String::from_utf8_lossy(value.value()).into_owned()))
+    }
+
+    fn horizon(&self, read: &redb::ReadTransaction, stream: &Stream) -> Result<Hlc, Refused> {
+        let failed = |error: redb::Error| Refused::File(EmbeddedError::database(&self.path, error));
+        let table = read.open_table(MEMO).map_err(|error| failed(error.into()))?;
+        let value = table.get((&*stream.name, memo::HORIZON));
+        let Some(value) = value.map_err(|error| failed(error.into()))? else {
+            return Ok(Hlc::default());
+        };
+        let broken = || EmbeddedError::damaged(&self.path, &"a horizon cannot be read");
+        time_of(value.value()).ok_or_else(|| Refused::File(broken()))
     }
 
     /// The time of the last staged row of a stream.

@@ -96,6 +96,7 @@ impl<'a> Group<'a> {
             Request::Read(..)
             | Request::Identity(..)
             | Request::Newest(..)
+            | Request::Horizon(..)
             | Request::Streams(_)
             | Request::Totals(_)
             | Request::Close(_) => {
@@ -163,6 +164,10 @@ impl<'a> Group<'a> {
             Write::Resolved(fence, partition, resolved) => {
                 self.check(stream, *fence)?;
                 self.save_resolved(stream, *partition, *resolved)?;
+            }
+            Write::Horizon(fence, through) => {
+                self.check(stream, *fence)?;
+                self.save_horizon(stream, *through)?;
             }
             Write::Identity(identity) => {
                 self.put(&stream.name, memo::IDENTITY, identity.as_bytes())?;
@@ -325,6 +330,16 @@ impl<'a> Group<'a> {
             self.changed = true;
         }
         Ok(())
+    }
+
+    fn save_horizon(&mut self, stream: &Stream, through: Hlc) -> Result<(), EmbeddedError> {
+        let saved = self.memo.get((&*stream.name, memo::HORIZON));
+        let saved = saved.map_err(|error| self.failed(error))?;
+        let time = time_bytes(through);
+        if saved.is_some_and(|saved| time[..] <= *saved.value()) {
+            return Ok(());
+        }
+        self.put(&stream.name, memo::HORIZON, &time)
     }
 
     fn put(&mut self, stream: &str, fact: &str, value: &[u8]) -> Result<(), EmbeddedError> {

@@ -85,6 +85,7 @@ impl<D: Disk> Ledger<D> {
                 Request::Read(..)
                 | Request::Identity(..)
                 | Request::Newest(..)
+                | Request::Horizon(..)
                 | Request::Streams(_)
                 | Request::Totals(_) => others.push(request),
                 Request::Close(reply) => closing.push(reply),

@@ -9,7 +9,7 @@
 //! moment: `sim/tests/embedded.rs` shows that.
 //!
 //! There are no applied records: they are of use only where the transaction that writes the rows writes
-//! them too. Applying is idempotent, and the checkpoint follows it.
+//! them too. The checkpoint follows what is applied, and the horizon goes before it.
 mod backend;
 mod error;
 mod file;
@@ -254,6 +254,14 @@ impl Staging for EmbeddedStore {
         resolved: Hlc,
     ) -> Result<(), Failure> {
         self.write(Write::Resolved(fence, partition, resolved)).await
+    }
+
+    async fn save_horizon(&self, fence: Fence, through: Hlc) -> Result<(), Failure> {
+        self.write(Write::Horizon(fence, through)).await
+    }
+
+    async fn horizon(&self) -> Result<Hlc, Failure> {
+        self.file.ask(|reply| Request::Horizon(Arc::clone(&self.stream), reply)).await
     }
 
     async fn stage(

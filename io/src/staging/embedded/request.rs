@@ -32,6 +32,7 @@ pub(super) enum Request {
     Read(Arc<Stream>, Span, Reply<StagedPage>),
     Identity(Arc<Stream>, Reply<Option<String>>),
     Newest(Arc<Stream>, Reply<Hlc>),
+    Horizon(Arc<Stream>, Reply<Hlc>),
     Streams(Reply<Vec<String>>),
     Totals(Reply<Totals>),
     Close(Reply<()>),
@@ -44,6 +45,7 @@ pub(super) enum Write {
     Retire(Fence, Hlc),
     Checkpoint(Fence, Position),
     Resolved(Fence, PartitionId, Hlc),
+    Horizon(Fence, Hlc),
     Identity(String),
 }
 
@@ -69,6 +71,7 @@ impl Request {
             | Self::Read(..)
             | Self::Identity(..)
             | Self::Newest(..)
+            | Self::Horizon(..)
             | Self::Streams(_)
             | Self::Totals(_)
             | Self::Close(_) => 0,
@@ -82,7 +85,7 @@ impl Request {
             Self::Write(_, _, reply) | Self::Close(reply) => answer(reply, Err(failure)),
             Self::Read(_, _, reply) => answer(reply, Err(failure)),
             Self::Identity(_, reply) => answer(reply, Err(failure)),
-            Self::Newest(_, reply) => answer(reply, Err(failure)),
+            Self::Newest(_, reply) | Self::Horizon(_, reply) => answer(reply, Err(failure)),
             Self::Streams(reply) => answer(reply, Err(failure)),
             Self::Totals(reply) => answer(reply, Err(failure)),
         }

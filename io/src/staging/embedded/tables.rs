@@ -34,6 +34,8 @@ pub(super) mod memo {
     pub(crate) const FENCE: &str = "fence";
     /// Of a stream: the checkpoint as sortable text.
     pub(crate) const CHECKPOINT: &str = "checkpoint";
+    /// Of a stream: how far rows may have got into the target.
+    pub(crate) const HORIZON: &str = "horizon";
     /// Of a stream: whose position that is.
     pub(crate) const IDENTITY: &str = "identity";
 }

@@ -128,6 +128,7 @@ struct Inner<D: Dial> {
     group: String,
     stream: String,
     position_key: String,
+    horizon_key: String,
     identity_key: String,
     /// `None`: nobody has looked.
     tables: Mutex<Option<Known>>,
@@ -164,6 +165,7 @@ impl<D: Dial> PgRows<D> {
             checkpoints: name.table("checkpoints"),
             stream: format!("start-{group}"),
             position_key: format!("start-position-{group}"),
+            horizon_key: format!("start-horizon-{group}"),
             identity_key: format!("start-source-{group}"),
             group,
             tables: Mutex::default(),
@@ -291,6 +293,14 @@ impl<D: Dial> Staging for PgRows<D> {
         resolved: Hlc,
     ) -> Result<(), Failure> {
         self.inner.save_resolved(fence, partition, resolved).await
+    }
+
+    async fn save_horizon(&self, fence: Fence, through: Hlc) -> Result<(), Failure> {
+        self.inner.save_horizon(fence, through).await
+    }
+
+    async fn horizon(&self) -> Result<Hlc, Failure> {
+        self.inner.horizon().await
     }
 
     async fn stage(

@@ -51,21 +51,7 @@ impl<D: Dial> Inner<D> {
             .get(0);
         // From here on no older run writes.
         self.load(&mut *self.tables.lock().await).await?;
-        let checkpoint = match self.memo(&self.position_key).await? {
-            None => None,
-            Some(value) => {
-                let text = std::str::from_utf8(&value).ok();
-                let position = text.and_then(Position::from_sortable);
-                Some(position.ok_or_else(|| Failure::Rejected {
-                    detail: format!(
-                        "staging: {} holds a saved position that cannot be read; delete the row with \
-                         key \"{}\", and all rows that are still staged are applied again",
-                        self.memo, self.position_key
-                    ),
-                    at: None,
-                })?)
-            }
-        };
+        let checkpoint = self.position(&self.position_key).await?;
         let resolved = self.promises().await?;
         let fence = Fence(u64::try_from(fence).unwrap_or(0));
         Ok((fence, Durable { checkpoint, resolved, ..Durable::default() }))
@@ -103,12 +89,7 @@ impl<D: Dial> Inner<D> {
     ) -> Result<(), Failure> {
         let fence = number(fence);
         let value = position.to_sortable().into_bytes();
-        // `$1` = key, `$2` = value. Texts of positions sort like them.
-        let put = format!(
-            "INSERT INTO {memo} AS m (key, value) VALUES ($1, $2) ON CONFLICT (key) \
-             DO UPDATE SET value = excluded.value WHERE m.value < excluded.value",
-            memo = self.memo
-        );
+        let put = self.put_forward();
         let mut asks = vec![
             self.check(&fence),
             Ask { sql: put, params: vec![(&self.position_key, Type::TEXT), (&value, Type::BYTEA)] },
@@ -127,6 +108,46 @@ impl<D: Dial> Inner<D> {
             asks.push(Ask { sql, params: vec![(&self.group, Type::TEXT), (time, Type::TEXT)] });
         }
         self.sessions.ask_again(async |client| transaction(client, &asks).await.map(drop)).await
+    }
+
+    /// The SQL that saves a position, forward only. `$1` = key, `$2` = value. Texts of positions sort like
+    /// them.
+    fn put_forward(&self) -> String {
+        format!(
+            "INSERT INTO {memo} AS m (key, value) VALUES ($1, $2) ON CONFLICT (key) \
+             DO UPDATE SET value = excluded.value WHERE m.value < excluded.value",
+            memo = self.memo
+        )
+    }
+
+    pub(super) async fn save_horizon(&self, fence: Fence, through: Hlc) -> Result<(), Failure> {
+        let fence = number(fence);
+        let value = Position::Hlc(through).to_sortable().into_bytes();
+        let params: Vec<Param<'_>> = vec![(&self.horizon_key, Type::TEXT), (&value, Type::BYTEA)];
+        let asks = [self.check(&fence), Ask { sql: self.put_forward(), params }];
+        self.sessions.ask_again(async |client| transaction(client, &asks).await.map(drop)).await
+    }
+
+    pub(super) async fn horizon(&self) -> Result<Hlc, Failure> {
+        match self.position(&self.horizon_key).await? {
+            Some(Position::Hlc(horizon)) => Ok(horizon),
+            Some(Position::Lsn(_)) | None => Ok(Hlc::default()),
+        }
+    }
+
+    /// A position that was saved.
+    async fn position(&self, key: &str) -> Result<Option<Position>, Failure> {
+        let Some(value) = self.memo(key).await? else { return Ok(None) };
+        let text = std::str::from_utf8(&value).ok();
+        let position = text.and_then(Position::from_sortable);
+        position.map(Some).ok_or_else(|| Failure::Rejected {
+            detail: format!(
+                "staging: {} holds a saved position that cannot be read; delete the row with key \
+                 \"{key}\", and all rows that are still staged are applied again",
+                self.memo
+            ),
+            at: None,
+        })
     }
 
     pub(super) async fn save_resolved(
