@@ -59,6 +59,7 @@ pub struct Machine {
     now: MonoTime,
     last_op: OpId,
     jitter: retry::Jitter,
+    pause: retry::Pause,
     // Held in `schedule` and `apply`, not in the open batch.
     rows_scheduled: usize,
     bytes_scheduled: usize,
@@ -96,6 +97,7 @@ impl Machine {
             now,
             last_op: OpId::default(),
             jitter: retry::Jitter::new(config.seed),
+            pause: retry::Pause::default(),
             rows_scheduled: 0,
             bytes_scheduled: 0,
             admit: Admit::resume(checkpoint, durable.applied),
@@ -158,8 +160,8 @@ impl Machine {
     /// When to send [`Event::DeadlineReached`], if nothing else happens before.
     #[must_use]
     pub fn next_deadline(&self) -> Option<MonoTime> {
-        let deadlines = [self.batch.deadline(), self.apply.deadline(), self.checkpoint.deadline()];
-        deadlines.into_iter().flatten().min()
+        let stations = [self.batch.deadline(), self.apply.deadline(), self.checkpoint.deadline()];
+        stations.into_iter().chain([self.pause.deadline(self.now)]).flatten().min()
     }
 
     /// Whether the driver should read on (I8).
@@ -196,7 +198,9 @@ impl Machine {
     /// Moves everything as far as it will go. Read this to see the whole route.
     fn pump(&mut self, effects: &mut Effects) {
         self.pump_stage(effects);
-        if self.trunk_has_room()
+        let staging_answers = self.pause.is_over(self.now);
+        if staging_answers
+            && self.trunk_has_room()
             && let Some((after, through)) = self.sweep.next_range(self.frontier.group())
         {
             let op = self.next_op();
@@ -221,7 +225,7 @@ impl Machine {
             self.checkpoint.started(op, self.now, position);
             effects.push(Effect::SaveCheckpoint { op, position });
         }
-        if let Some(through) = self.retire.next() {
+        if staging_answers && let Some(through) = self.retire.next() {
             let op = self.next_op();
             self.retire.started(op, through);
             effects.push(Effect::RetireStaged { op, through });
@@ -258,6 +262,7 @@ impl Machine {
         } else if let Some(job) = self.apply.finish(op) {
             self.on_applied(job, effects);
         } else if let Some(position) = self.checkpoint.saved(op) {
+            self.pause = retry::Pause::default();
             match position {
                 Position::Hlc(through) => self.retire.allow(through),
                 Position::Lsn(_) => effects.push(Effect::Acknowledge(position)),
@@ -265,6 +270,7 @@ impl Machine {
         } else {
             let known = self.retire.finished(op) || self.horizon.finished(op);
             assert!(known, "completion nobody waits for: {op}");
+            self.pause = retry::Pause::default();
         }
     }
 
@@ -292,9 +298,10 @@ impl Machine {
         if let Some(job) = self.apply.finish(op) {
             return self.on_apply_failed(job, failure, effects);
         }
-        // The next pump starts a lost read, save or retirement afresh.
+        // After a pause a lost read, save or retirement starts afresh.
         let again = self.sweep.failed(op) || self.checkpoint.failed(op) || self.retire.failed(op);
         if again || self.horizon.failed(op) {
+            self.pause.begin(self.now, &mut self.jitter, &self.config.retry);
             return Ok(());
         }
         // A later promise must not overtake lost rows, so start over from what is durable.

@@ -2,6 +2,7 @@
 use alloc::vec::Vec;
 
 use super::Machine;
+use super::retry::Pause;
 use crate::effect::{Effect, Effects};
 use crate::flow::stage::{LateRows, Next, Promise};
 use crate::model::mutation::{OrderedTx, TimedMutation};
@@ -93,6 +94,7 @@ impl Machine {
     }
 
     pub(super) fn on_page(&mut self, op: OpId, rows: Vec<TimedMutation>, exhausted: bool) {
+        self.pause = Pause::default();
         let mut ordered: Vec<OrderedTx> = Vec::new();
         for (time, mut mutations) in self.sweep.page(op, rows, exhausted) {
             arrange(&self.catalog, &mut mutations);
@@ -106,7 +108,9 @@ impl Machine {
 
     /// What is held goes on when it is durable how far it reaches.
     pub(super) fn pump_horizon(&mut self, effects: &mut Effects) {
-        if let Some(through) = self.horizon.next_save() {
+        if self.pause.is_over(self.now)
+            && let Some(through) = self.horizon.next_save()
+        {
             let op = self.next_op();
             self.horizon.started(op, through);
             effects.push(Effect::SaveHorizon { op, through });

@@ -8,6 +8,31 @@ use crate::config::Retry;
 use crate::flow::apply::Job;
 use crate::model::mutation::{ApplyBatch, ApplyOrder, ApplyRequest, Piece, TxEnd};
 use crate::model::position::TxSeq;
+use crate::model::time::MonoTime;
+
+/// Staging failed: when to ask it again to read rows or to forget them. A disk that is full answers at once, and
+/// would be asked all the time. Saves wait for their interval anyway.
+#[derive(Debug, Default)]
+pub(super) struct Pause {
+    // In a row.
+    failures: u32,
+    until: MonoTime,
+}
+
+impl Pause {
+    pub(super) fn begin(&mut self, now: MonoTime, jitter: &mut Jitter, retry: &Retry) {
+        self.failures = self.failures.saturating_add(1);
+        self.until = now.after(jitter.delay(retry, self.failures));
+    }
+
+    pub(super) fn is_over(&self, now: MonoTime) -> bool {
+        self.until <= now
+    }
+
+    pub(super) fn deadline(&self, now: MonoTime) -> Option<MonoTime> {
+        (!self.is_over(now)).then_some(self.until)
+    }
+}
 
 /// Random numbers for retry delays, part of the machine's state so that a run can be repeated.
 #[derive(Debug)]
@@ -109,20 +134,35 @@ fn split(batch: &ApplyBatch) -> (ApplyBatch, ApplyBatch) {
 mod tests {
     use core::time::Duration;
 
-    use super::Jitter;
+    use super::{Jitter, Pause};
     use crate::config::Retry;
+    use crate::model::time::MonoTime;
+
+    const RETRY: Retry = Retry {
+        tries_max: 10,
+        delay_first: Duration::from_millis(25),
+        delay_max: Duration::from_secs(2),
+        factor: 2,
+    };
+
+    #[test]
+    fn a_pause_ends_and_the_next_one_is_longer() {
+        let (mut pause, mut jitter) = (Pause::default(), Jitter::new(1));
+        assert!(pause.is_over(MonoTime::START));
+        let now = MonoTime::from_millis(100);
+        let ends = [(); 3].map(|()| {
+            pause.begin(now, &mut jitter, &RETRY);
+            pause.deadline(now).unwrap()
+        });
+        assert!(now < ends[0] && ends[0] < ends[2], "{ends:?}");
+        assert!(pause.is_over(ends[2]) && pause.deadline(ends[2]).is_none());
+    }
 
     #[test]
     fn delays_grow_to_their_limit_and_repeat_from_the_seed() {
-        let retry = Retry {
-            tries_max: 10,
-            delay_first: Duration::from_millis(25),
-            delay_max: Duration::from_secs(2),
-            factor: 2,
-        };
         let delays = |seed| {
             let mut jitter = Jitter::new(seed);
-            [1, 2, 5, 60].map(|tries| jitter.delay(&retry, tries))
+            [1, 2, 5, 60].map(|tries| jitter.delay(&RETRY, tries))
         };
         assert_eq!(delays(7), delays(7));
         assert_ne!(delays(7), delays(8));
