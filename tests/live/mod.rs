@@ -6,7 +6,6 @@ mod connections;
 mod death;
 mod endpoints;
 mod failback;
-mod failback_mysql;
 mod faults;
 mod fixtures;
 mod large;

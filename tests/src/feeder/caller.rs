@@ -53,12 +53,22 @@ impl Caller {
     ///
     /// There was no answer. Whether the body has arrived nobody knows.
     pub async fn post(&mut self, body: &str) -> Result<(u16, String)> {
+        self.ask("POST", body).await
+    }
+
+    /// Sends a body by this method; returns the status and the text of the answer.
+    ///
+    /// # Errors
+    ///
+    /// There was no answer. Whether the body has arrived nobody knows.
+    pub async fn ask(&mut self, method: &str, body: &str) -> Result<(u16, String)> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
             None => timeout(LIMIT, connect(&self.place)).await??,
         };
-        let answer = timeout(LIMIT, ask(&self.place, &mut stream, body)).await??;
-        self.stream = Some(stream);
+        let asked = timeout(LIMIT, ask(&self.place, &mut stream, method, body)).await;
+        let (answer, usable) = asked??;
+        self.stream = usable.then_some(stream);
         Ok(answer)
     }
 }
@@ -71,19 +81,25 @@ async fn connect(place: &Where) -> Result<Box<dyn Stream>> {
     Ok(Box::new(TlsConnector::from(Arc::clone(config)).connect(name, stream).await?))
 }
 
-async fn ask(place: &Where, stream: &mut Box<dyn Stream>, body: &str) -> Result<(u16, String)> {
+/// Returns the answer, and whether the connection can be used again.
+async fn ask(
+    place: &Where,
+    stream: &mut Box<dyn Stream>,
+    method: &str,
+    body: &str,
+) -> Result<((u16, String), bool)> {
     let (path, length) = (&place.path, body.len());
     let token = place.token.as_ref();
     let token = token.map(|token| format!("Authorization: Bearer {token}\r\n"));
     let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
          {}Content-Length: {length}\r\n\r\n",
         token.unwrap_or_default()
     );
     stream.write_all(head.as_bytes()).await?;
-    stream.write_all(body.as_bytes()).await?;
-    stream.flush().await?;
-    read_answer(stream).await
+    // A server that refuses early does not read the rest, but it answers.
+    let written = stream.write_all(body.as_bytes()).await.and(stream.flush().await);
+    Ok((read_answer(stream).await?, written.is_ok()))
 }
 
 async fn read_answer(stream: &mut Box<dyn Stream>) -> Result<(u16, String)> {
