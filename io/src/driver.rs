@@ -75,8 +75,9 @@ pub async fn run<S: Source, G: Staging, T: Target>(
     let Run { mut source, staging, target, fence, clock, mut stop, observer, recorder } = run;
     let mut effects = Effects::default();
     let mut running = JoinSet::new();
-    // What the source said and the machine had no room for yet: at most one read of the source.
-    let mut inbox: VecDeque<Event> = VecDeque::new();
+    // What the source said and the machine had no room for yet: at most one read of the source. And first of
+    // all a step: an earlier run may have left something to do, whether the source says anything or not.
+    let mut inbox: VecDeque<Event> = VecDeque::from([Event::DeadlineReached]);
     let mut heard: Vec<Event> = Vec::new();
     loop {
         let stopping = *stop.borrow();
