@@ -191,10 +191,39 @@ async fn tables_and_columns_come_and_go_while_rows_come() -> Result<()> {
     bench.client.batch_execute("ALTER TABLE parent RENAME nick TO alias").await?;
     let renamed = row("parent", 2, r#"{"id":2,"name":"two","alias":"dos"}"#, 300);
     bring_again(&failback, &[renamed]).await?;
+    failback.resolved(300).await?;
+    // What is staged has its columns by their names, so none goes before its rows have come.
+    bench.until("SELECT COALESCE(string_agg(alias, ' '), '') FROM parent", "dos").await?;
     bench.client.batch_execute("ALTER TABLE parent DROP alias").await?;
     bring_again(&failback, &[row("parent", 3, r#"{"id":3,"name":"three"}"#, 400)]).await?;
     failback.resolved(400).await?;
     bench.until(PARENTS, "one two three").await?;
+    failback.stop().await
+}
+
+#[tokio::test]
+async fn rows_that_are_new_and_rows_that_are_not_arrive_alike() -> Result<()> {
+    let bench = Bench::new("guess").await?;
+    let sql = "INSERT INTO parent SELECT id, 'first' FROM generate_series(300, 1000) id";
+    bench.client.batch_execute(sql).await?;
+    let failback = bench.start().await?;
+    let rows = |ids: std::ops::Range<i64>, name: &str, time: u32| {
+        let one = |id| row("parent", id, &format!(r#"{{"id":{id},"name":"{name}\\"}}"#), time);
+        ids.map(one).collect::<Vec<String>>()
+    };
+    let state = "SELECT string_agg(name || ':' || rows, ' ' ORDER BY name) FROM
+                 (SELECT name, count(*) AS rows FROM parent GROUP BY name) AS names";
+    for (ids, name, time, wanted) in [
+        (0..200, "new", 100, r"first:701 new\:200"),
+        (200..400, "mixed", 200, r"first:601 mixed\:200 new\:200"),
+        (100..300, "old", 300, r"first:601 mixed\:100 new\:100 old\:200"),
+        (2_000..2_500, "more", 400, r"first:601 mixed\:100 more\:500 new\:100 old\:200"),
+        (2_400..2_600, "last", 500, r"first:601 last\:200 mixed\:100 more\:400 new\:100 old\:200"),
+    ] {
+        failback.bring(&rows(ids, name, time)).await?;
+        failback.resolved(time.into()).await?;
+        bench.until(state, wanted).await?;
+    }
     failback.stop().await
 }
 

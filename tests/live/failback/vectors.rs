@@ -43,14 +43,17 @@ async fn create(client: &Client) -> Result<Vec<Line>> {
         for (theirs, ours) in NAMES {
             ddl = ddl.replace(theirs, ours);
         }
-        // Rows of a table without a key are told apart by a column that is not there.
-        if !ddl.contains("primary key") || client.batch_execute(&ddl).await.is_err() {
+        // Rows of a table without a key are told apart by a column that is not there, and numbers of objects
+        // are of no use to another server.
+        let foreign = !ddl.contains("primary key") || ddl.contains("REGCLASS");
+        if foreign || client.batch_execute(&ddl).await.is_err() {
             continue;
         }
         for line in list(&case["output"]["topic_in_value"]) {
             let text = line["value"].as_str().context("a row is text")?.to_owned();
-            let row: Value = serde_json::from_str(&text)?;
-            let time: Hlc = row["updated"].as_str().context("a row has a time")?.parse()?;
+            // Not parsed as a whole: some numbers are larger than a parser takes.
+            let (_, time) = text.rsplit_once("\"updated\": \"").context("a row has a time")?;
+            let time: Hlc = time.trim_end_matches("\"}").parse()?;
             // PostgreSQL has no such character.
             if !text.contains("\\u0000") {
                 lines.push(Line { time, text });
@@ -128,9 +131,16 @@ async fn what_a_real_server_sent_arrives_whatever_its_order_and_however_often() 
     other.stop().await?;
 
     let mut comparison = compare::tables(&ordered, &shuffled, "public").await?;
-    ensure!(comparison.is_identical(), "{comparison}");
+    ensure!(comparison.is_identical(), "{comparison}{}", complaints(&server)?);
     comparison.tables.retain(|table| 0 < table.identical);
     let (tables, rows) = (comparison.tables.len(), comparison.identical());
     ensure!(70 < tables && 250 < rows, "only {rows} rows in {tables} tables");
     Ok(())
+}
+
+/// What the server complained about.
+fn complaints(server: &Server) -> Result<String> {
+    let log = std::fs::read_to_string(server.log())?;
+    let errors = log.lines().filter(|line| line.contains("ERROR") || line.contains("STATEMENT"));
+    Ok(errors.map(|line| format!("{line:.300}\n")).collect::<Vec<String>>().concat())
 }
