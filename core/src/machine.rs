@@ -168,7 +168,9 @@ impl Machine {
     #[must_use]
     pub fn demand(&self) -> Demand {
         let staging_has_room = self.stage.len() < self.config.stages_max;
-        if staging_has_room && self.trunk_has_room() { Demand::Read } else { Demand::Pause }
+        // What a changefeed brings is staged, however full the trunk is. It is the sweep that waits.
+        let goes_on = self.frontier.is_fed() || self.trunk_has_room();
+        if staging_has_room && goes_on { Demand::Read } else { Demand::Pause }
     }
 
     /// Batches that wait or are on their way. With none, what is read next can go on at once.
