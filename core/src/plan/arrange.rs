@@ -6,16 +6,21 @@ use super::group;
 use crate::model::catalog::{Catalog, ForeignKey, Table};
 use crate::model::key::RowKey;
 use crate::model::mutation::{Change, Mutation};
+use crate::model::row::Cell;
 
 /// Arranges a transaction of a source that tells how rows ended, but not in which order they came there:
 /// tables in the order of [`group`], and inside a table that refers to itself, written rows parents
-/// first and deleted rows children first. Rows that refer to each other in a circle come last.
+/// first and deleted rows children first. Rows that refer to each other in a circle come last. Rows that
+/// hold none of a table's unique values come before those that may have taken one over from them.
 pub fn arrange(catalog: &Catalog, mutations: &mut [Mutation]) {
     mutations.sort_by_key(|mutation| group(catalog, mutation.table, &mutation.change));
     for rows in mutations.chunk_by_mut(|a, b| a.table == b.table && deletes(a) == deletes(b)) {
         let Some(first) = rows.first() else { continue };
         let (id, deleted) = (first.table, deletes(first));
         let table = catalog.table(id);
+        if !deleted && !table.uniques.is_empty() {
+            rows.sort_by_key(|row| uniques_held(table, row));
+        }
         let own: Vec<&ForeignKey> =
             table.foreign_keys.iter().filter(|fk| fk.parent == id).collect();
         if own.is_empty() || rows.len() < 2 {
@@ -27,6 +32,18 @@ pub fn arrange(catalog: &Catalog, mutations: &mut [Mutation]) {
             if deleted { usize::MAX.saturating_sub(rank) } else { rank }
         });
     }
+}
+
+/// In how many unique indexes the row has a value.
+fn uniques_held(table: &Table, mutation: &Mutation) -> usize {
+    let Some(row) = image(mutation) else { return 0 };
+    let nulls: Vec<u16> = row
+        .columns()
+        .filter(|(_, cell)| matches!(cell, Cell::Null))
+        .map(|(column, _)| column)
+        .collect();
+    let columns = table.uniques.iter().map(|unique| unique.columns.as_deref().unwrap_or_default());
+    columns.filter(|columns| !columns.iter().any(|column| nulls.contains(column))).count()
 }
 
 fn deletes(mutation: &Mutation) -> bool {
@@ -92,8 +109,8 @@ mod tests {
     use alloc::vec::Vec;
 
     use super::arrange;
-    use crate::fixture::{catalog, mutations, show};
-    use crate::model::mutation::ApplyOrder;
+    use crate::fixture::{catalog, mutation, mutations, row, show};
+    use crate::model::mutation::{ApplyOrder, Change};
     use crate::plan::plan;
 
     fn arranged(texts: &[&str]) -> Vec<String> {
@@ -117,6 +134,19 @@ mod tests {
     fn a_circle_comes_last_and_a_row_may_refer_to_itself() {
         let steps = arranged(&["=tree 1 2", "=tree 2 1", "=tree 3 3"]);
         assert_eq!(steps, ["Upsert tree [3,3]", "Upsert tree [1,2]", "Upsert tree [2,1]"]);
+    }
+
+    #[test]
+    fn who_gave_a_unique_value_away_comes_before_who_took_it() {
+        let catalog = catalog();
+        let mut mutations = mutations(&catalog, &["=mail 1 a@x", "=mail 2 b@x"]);
+        let mut freed = mutation(&catalog, "=mail 3 c@x");
+        freed.change = Change::Upsert(row(freed.table, &[Some("3"), None]));
+        mutations.push(freed);
+        arrange(&catalog, &mut mutations);
+        let keys = mutations.iter().map(|mutation| &mutation.key);
+        let expected = ["-mail 3", "-mail 1", "-mail 2"].map(|text| mutation(&catalog, text).key);
+        assert!(keys.eq(&expected), "{mutations:?}");
     }
 
     #[test]
