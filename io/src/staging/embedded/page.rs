@@ -10,6 +10,9 @@ use super::request::{Span, Stream};
 use super::tables::{STAGED, STREAM_BYTES, key_after};
 use crate::port::StagedPage;
 
+/// A page of so many bytes is full, however few rows it has: rows may be large.
+const PAGE_BYTES_MAX: usize = 4 << 20;
+
 /// Reads a page; it ends with the last row of a time.
 pub(super) fn read_page(
     file: &mut OpenFile,
@@ -20,6 +23,7 @@ pub(super) fn read_page(
     let OpenFile { path, names, streams, .. } = file;
     let failed = |error: redb::Error| Refused::File(EmbeddedError::database(path, error));
     let mut page = StagedPage { rows: Vec::new(), exhausted: true };
+    let mut bytes: usize = 0;
     let Some(state) = streams.get_mut(&stream.name) else { return Ok(page) };
     let from = key_after(state.number, span.after);
     let before = key_after(state.number, span.through);
@@ -34,10 +38,12 @@ pub(super) fn read_page(
         let row = decode(names, mapping, stream, key.value(), value.value());
         let row = row.map_err(|unread| Refused::Request(unread.failure(path)))?;
         let last = page.rows.last().map(|last: &TimedMutation| last.time);
-        if span.rows_max <= page.rows.len() && last.is_some_and(|last| last < row.time) {
+        let full = span.rows_max <= page.rows.len() || PAGE_BYTES_MAX <= bytes;
+        if full && last.is_some_and(|last| last < row.time) {
             page.exhausted = false;
             break;
         }
+        bytes = bytes.saturating_add(row.mutation.len_bytes());
         page.rows.push(row);
     }
     Ok(page)
