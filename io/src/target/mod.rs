@@ -2,6 +2,7 @@
 pub mod catalog;
 pub mod dead_letter;
 pub mod failure;
+mod guess;
 pub mod mysql;
 pub mod pgwire;
 pub mod product;

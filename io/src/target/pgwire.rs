@@ -9,13 +9,14 @@ use replicator_core::Failure;
 use replicator_core::dialect::{Dialect, Product, Statement};
 use replicator_core::model::catalog::{Catalog, Wire};
 use replicator_core::model::ident::TableName;
-use replicator_core::model::mutation::{ApplyBatch, ApplyRequest, Piece};
-use replicator_core::plan::plan;
+use replicator_core::model::mutation::{ApplyBatch, ApplyOrder, ApplyRequest, Piece, TableId};
+use replicator_core::plan::{Kind, plan};
 use tokio::sync::Mutex;
 use tokio_postgres::types::Type;
 
 use super::dead_letter;
 use super::failure::{Progress, failure_of};
+use super::guess::Guesses;
 use super::record::Record;
 use crate::net::Dial;
 use crate::pg::pipeline::{Call, CallError, Pipeline};
@@ -55,13 +56,15 @@ pub struct PgTarget<D: Dial> {
     record_sql: Arc<str>,
     // The transaction that a source transaction in pieces is applied in.
     open: Arc<Mutex<Option<Open<D>>>>,
+    // `None`: the source tells which rows are new.
+    guesses: Option<Arc<Guesses>>,
 }
 
 impl<D: Dial> Clone for PgTarget<D> {
     fn clone(&self) -> Self {
         let (pool, options) = (self.pool.clone(), Arc::clone(&self.options));
         let (record_sql, open) = (Arc::clone(&self.record_sql), Arc::clone(&self.open));
-        Self { pool, options, record_sql, open }
+        Self { pool, options, record_sql, open, guesses: self.guesses.clone() }
     }
 }
 
@@ -70,25 +73,67 @@ impl<D: Dial> PgTarget<D> {
     #[must_use]
     pub fn new(pool: TargetPool<D>, options: PgTargetOptions) -> Self {
         let record_sql = options.record.as_ref().map(Record::sql).unwrap_or_default().into();
-        Self { pool, options: Arc::new(options), record_sql, open: Arc::new(Mutex::new(None)) }
+        let open = Arc::new(Mutex::new(None));
+        Self { pool, options: Arc::new(options), record_sql, open, guesses: None }
+    }
+
+    /// Takes rows that are upserted for new ones where they were of late, because the source does not tell.
+    #[must_use]
+    pub fn guessing(self) -> Self {
+        Self { guesses: Some(Arc::default()), ..self }
     }
 
     async fn apply_now(&self, fence: Fence, request: &ApplyRequest) -> Result<(), Failure> {
-        let work = self.work(request)?;
         match request.batch.piece {
-            Piece::Whole => {
-                let mut session = self.pool.take().await.map_err(|error| transient(&error))?;
-                let script = Script { begin: true, commit: true, ..Script::default() };
-                let outcome = self.send(&mut session, fence, &request.batch, &work, script).await;
-                // A server that refused is as good as before; one that fell silent is not.
-                let ended = matches!(outcome, Ok(Sent::Done));
-                if ended || session.roll_back("ROLLBACK").await.is_ok() {
-                    self.pool.put(session);
-                }
-                outcome.map(drop)
-            }
+            Piece::Whole => self.apply_whole(fence, request).await,
             piece @ (Piece::First | Piece::Middle | Piece::Last) => {
+                let work = self.work(request, Guess::Nothing)?;
                 self.apply_piece(fence, request, &work, piece).await
+            }
+        }
+    }
+
+    async fn apply_whole(&self, fence: Fence, request: &ApplyRequest) -> Result<(), Failure> {
+        let ApplyRequest { batch, order, .. } = request;
+        // In another order the batch was refused before, so nothing is left to guess.
+        let guess = if *order == ApplyOrder::Netted { Guess::New } else { Guess::Nothing };
+        let mut work = self.work(request, guess)?;
+        let mut session = self.pool.take().await.map_err(|error| transient(&error))?;
+        let script = Script { begin: true, commit: true, ..Script::default() };
+        let mut outcome = self.send(&mut session, fence, batch, &work, script).await;
+        let wrong = self.learn(&work, &outcome);
+        if wrong && session.roll_back("ROLLBACK").await.is_ok() {
+            work = self.work(request, Guess::Nothing)?;
+            outcome = self.send(&mut session, fence, batch, &work, script).await;
+        }
+        // A server that refused is as good as before; one that fell silent is not.
+        let ended = matches!(outcome, Ok(Sent::Done));
+        if ended || session.roll_back("ROLLBACK").await.is_ok() {
+            self.pool.put(session);
+        }
+        outcome.map(drop).map_err(Refusal::into_failure)
+    }
+
+    /// Learns from what became of a batch which rows are new. Returns whether it failed for a wrong guess.
+    fn learn(&self, work: &[Work], outcome: &Result<Sent, Refusal>) -> bool {
+        let Some(guesses) = &self.guesses else { return false };
+        match outcome {
+            Ok(Sent::Done) => {
+                work.iter().filter_map(|item| item.guessed).for_each(|table| guesses.right(table));
+                false
+            }
+            Ok(Sent::Known) => false,
+            Err(Refusal { failure, item }) => {
+                let refused = match failure {
+                    Failure::Constraint { .. } | Failure::Rejected { .. } => true,
+                    Failure::Transient { .. }
+                    | Failure::OutcomeUnknown { .. }
+                    | Failure::Fenced => false,
+                };
+                let item = item.filter(|_| refused).and_then(|index| work.get(index));
+                let table = item.and_then(|item| item.guessed);
+                table.into_iter().for_each(|table| guesses.wrong(table));
+                table.is_some()
             }
         }
     }
@@ -114,7 +159,8 @@ impl<D: Dial> PgTarget<D> {
             }
         };
         let script = Script { begin, commit: piece.commits(), savepoint: true };
-        match self.send(&mut session, fence, &request.batch, work, script).await {
+        let sent = self.send(&mut session, fence, &request.batch, work, script).await;
+        match sent.map_err(Refusal::into_failure) {
             Ok(Sent::Done) if piece.commits() => self.pool.put(session),
             Ok(Sent::Done) => *open = Some((fence, session)),
             Ok(Sent::Known) => {
@@ -134,24 +180,35 @@ impl<D: Dial> PgTarget<D> {
     }
 
     /// The work of a request, in order.
-    fn work(&self, request: &ApplyRequest) -> Result<Vec<Work>, Failure> {
+    fn work(&self, request: &ApplyRequest, guess: Guess) -> Result<Vec<Work>, Failure> {
         let PgTargetOptions { dialect, catalog, .. } = &*self.options;
         let ApplyRequest { batch, order, dead } = request;
         let mut work = plan(catalog, &batch.mutations, order, dead)
             .into_iter()
-            .map(|step| {
+            .map(|mut step| {
                 let table = catalog.table(step.table);
                 let name = table.name.to_string();
-                if let Some((sql, data)) = dialect.copy(table, &step) {
-                    let does = Does::Copy { sql, data };
-                    return Ok(Work { table: name, at: step.at, does });
+                let kind = step.kind;
+                if guess == Guess::New
+                    && kind == Kind::Upsert
+                    && let Some(guesses) = &self.guesses
+                    && guesses.are_new(step.table)
+                {
+                    step.kind = Kind::Insert;
                 }
+                if let Some((sql, data)) = dialect.copy(table, &step) {
+                    let guessed = (step.kind != kind).then_some(step.table);
+                    let does = Does::Copy { sql, data };
+                    return Ok(Work { table: name, at: step.at, does, guessed });
+                }
+                step.kind = kind;
                 let statement = dialect.statement(table, &step).map_err(|error| {
                     // The code is the one by which the server would have refused it.
                     let detail = format!("cannot bind a row of {name}: {error} (SQLSTATE 22P02)");
                     Failure::Rejected { detail, at: step.at.clone() }
                 })?;
-                Ok(Work { table: name, at: step.at, does: Does::Execute(statement) })
+                let does = Does::Execute(statement);
+                Ok(Work { table: name, at: step.at, does, guessed: None })
             })
             .collect::<Result<Vec<Work>, Failure>>()?;
         if !dead.is_empty() {
@@ -167,7 +224,7 @@ impl<D: Dial> PgTarget<D> {
             .map_err(|error| Failure::Transient { detail: error.to_string() })?;
         let (sql, params) = dead_letter::statement(dialect, catalog, table, request);
         let does = Does::Execute(Statement { sql, params, rows_min: None });
-        Ok(Work { table: name.to_string(), at: None, does })
+        Ok(Work { table: name.to_string(), at: None, does, guessed: None })
     }
 
     /// Sends one transaction, or the part of one that `script` says.
@@ -178,7 +235,7 @@ impl<D: Dial> PgTarget<D> {
         batch: &ApplyBatch,
         work: &[Work],
         script: Script,
-    ) -> Result<Sent, Failure> {
+    ) -> Result<Sent, Refusal> {
         let record = self.options.record.as_ref().filter(|_| script.commit);
         let recorded = record.map(|record| record.of(fence, batch));
         // Work whose result must be seen before the commit keeps the commit back.
@@ -197,27 +254,32 @@ impl<D: Dial> PgTarget<D> {
         let rows = match session.run(&calls).await {
             Ok(rows) => rows,
             Err(CallError { at, sent, reason }) => {
-                let item = at.checked_sub(work_at).and_then(|index| work.get(index));
+                let index = at.checked_sub(work_at).filter(|index| *index < work.len());
+                let item = index.and_then(|index| work.get(index));
                 let commit_sent = commit_along && script.commit && sent == calls.len();
                 let progress = Progress {
                     commit_sent,
                     at: item.and_then(|item| item.at.clone()),
                     table: item.map(|item| item.table.as_str()),
                 };
-                return match record.filter(|_| Some(at) == record_at) {
-                    Some(record) => record.outcome(&reason, &progress).map(|()| Sent::Known),
-                    None => Err(failure_of(&reason, &progress)),
+                let failure = match record.filter(|_| Some(at) == record_at) {
+                    Some(record) => match record.outcome(&reason, &progress) {
+                        Ok(()) => return Ok(Sent::Known),
+                        Err(failure) => failure,
+                    },
+                    None => failure_of(&reason, &progress),
                 };
+                return Err(Refusal { failure, item: index });
             }
         };
         for (item, rows) in work.iter().zip(rows.iter().skip(work_at)) {
-            item.check(*rows)?;
+            item.check(*rows).map_err(|failure| Refusal { failure, item: None })?;
         }
         if !commit_along {
             let calls: Vec<Call<'_>> = closing(script).map(Call::plain).collect();
             session.run(&calls).await.map_err(|CallError { reason, .. }| {
                 let progress = Progress { commit_sent: script.commit, at: None, table: None };
-                failure_of(&reason, &progress)
+                Refusal { failure: failure_of(&reason, &progress), item: None }
             })?;
         }
         Ok(Sent::Done)
@@ -263,6 +325,28 @@ enum Sent {
     Known,
 }
 
+/// A script failed.
+#[derive(Debug)]
+struct Refusal {
+    failure: Failure,
+    /// The work that was refused, if it was work.
+    item: Option<usize>,
+}
+
+impl Refusal {
+    fn into_failure(self) -> Failure {
+        self.failure
+    }
+}
+
+/// What is taken for granted about rows that are upserted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Guess {
+    Nothing,
+    /// That they are new, if they were of late.
+    New,
+}
+
 /// What to send besides the statements.
 #[derive(Clone, Copy, Debug, Default)]
 struct Script {
@@ -276,6 +360,8 @@ struct Work {
     table: String,
     at: Option<std::ops::Range<usize>>,
     does: Does,
+    /// The table whose rows are taken for new ones, though nobody said so.
+    guessed: Option<TableId>,
 }
 
 enum Does {

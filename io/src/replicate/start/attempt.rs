@@ -116,7 +116,7 @@ impl<D: Dial> Attempt<D> {
         let limits = settings.target_pool;
         let pool: TargetPool<D> =
             Pool::new(dial.clone(), conninfo.clone(), options, limits, *clock);
-        let target = PgTarget::new(pool, side.options(&catalog, record)?);
+        let target = PgTarget::new(pool, side.options(&catalog, record)?).guessing();
         let running = self.go_on(begun, target, &catalog, growth(product));
         let ended = side.watch(running, &catalog).await?;
         ended.map(drop).map_err(|error| trouble_of(&error, &catalog, |never| match *never {}))
