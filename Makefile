@@ -9,7 +9,11 @@ MAJORS ?=
 # Live tests that depend on the server's version.
 MATRIX := live::zoo live::catalog live::preflight live::fixtures live::apply
 # Fuzzing. A TARGET of the environment is somebody's connection string, so only make's own counts.
-ifneq ($(origin TARGET),command line)
+# For demo-failback it is the server that changes go back to: postgres, mysql or mariadb.
+BACK := postgres
+ifeq ($(origin TARGET),command line)
+BACK := $(TARGET)
+else
 TARGET := pgoutput
 endif
 ifneq ($(origin SECONDS),command line)
@@ -23,7 +27,7 @@ FUZZ_FEATURES := --features libfuzzer $(if $(filter conninfo server world,$(TARG
 TOOLS := $(CURDIR)/target/tools
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test check lint unit live bench fuzz sim-long mutants nightly help
+.PHONY: build demo demo-failback test check lint unit live bench bench-failback fuzz sim-long mutants nightly help
 
 build: ## the program, as target/release/replicator
 	$(CARGO) build --release -p replicator
@@ -32,6 +36,11 @@ demo: ## two PostgreSQL servers, a load, a kill, a comparison (MINUTES= RATE= KI
 	$(CARGO) build --release -p replicator -p replicator-tests --bin replicator --bin demo
 	$(CARGO) run --release --quiet -p replicator-tests --bin demo -- \
 	  --minutes $(MINUTES) --rate $(RATE) --kills $(KILLS)
+
+demo-failback: ## the way back, with a feed that behaves as CockroachDB's (TARGET=mysql MINUTES= RATE= KILLS=)
+	$(CARGO) build --release -p replicator -p replicator-tests --bin replicator --bin demo
+	$(CARGO) run --release --quiet -p replicator-tests --bin demo -- \
+	  --minutes $(MINUTES) --rate $(RATE) --kills $(KILLS) --failback $(BACK)
 
 check: lint unit ## before every commit: format, lints, all tests that need no database
 
@@ -56,6 +65,9 @@ live: ## tests on real servers, which are fetched, started and removed by themse
 
 bench: ## throughput and latency, against PostgreSQL's own replication on the same servers
 	$(CARGO) run --release -p replicator-tests --bin bench -- $(BENCH)
+
+bench-failback: ## the way back: staging and applying, against inserting the same rows by hand
+	$(CARGO) run --release -p replicator-tests --bin bench -- --failback $(BENCH)
 
 fuzz: ## one check of fuzz/fuzz_targets on random bytes (TARGET=pgoutput SECONDS=60); needs g++
 	@command -v g++ >/dev/null || { echo "fuzzing needs g++, to build libFuzzer"; exit 1; }
@@ -87,4 +99,4 @@ nightly: ## for the night: everything, longer, with more worlds, more kills and 
 	$(MAKE) demo MINUTES=20 KILLS=40
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

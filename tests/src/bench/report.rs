@@ -111,7 +111,7 @@ fn median(rows: f64, runs: &[&Run]) -> Option<Median> {
 }
 
 /// The median; of an even number of values the mean of the two in the middle.
-fn middle(mut values: Vec<f64>) -> Option<f64> {
+pub(crate) fn middle(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let upper = *values.get(values.len() / 2)?;
     let lower = *values.get((values.len() - 1) / 2)?;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! bench [--quick] [--workload NAME]… [--runs N] [--native-only]
+//! bench --failback [--quick] [--workload NAME]… [--runs N]
 //! ```
 //!
 //! The names are those of `bench/workload.rs`, and `latency`. Our program is built first, unless
@@ -9,9 +10,13 @@
 //!
 //! Both sides have what they come with: a subscription does not wait for the flush of its commits
 //! (`synchronous_commit` of CREATE SUBSCRIPTION is off) and checks no foreign keys, ours does both.
+//!
+//! `--failback` is `make bench-failback`: the way back, against inserting by hand. See `bench/failback`.
 
 #[path = "../bench/catchup.rs"]
 mod catchup;
+#[path = "../bench/failback/mod.rs"]
+mod failback;
 #[path = "../bench/latency.rs"]
 mod latency;
 #[path = "../bench/picture.rs"]
@@ -27,7 +32,7 @@ mod side;
 #[path = "../bench/workload.rs"]
 mod workload;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -53,12 +58,18 @@ struct Options {
     /// Empty: all.
     workloads: Vec<String>,
     native_only: bool,
+    failback: bool,
 }
 
 impl Options {
     fn parse(mut words: impl Iterator<Item = String>) -> Result<Self> {
-        let mut options =
-            Self { scale: Scale::Full, runs: 0, workloads: Vec::new(), native_only: false };
+        let mut options = Self {
+            scale: Scale::Full,
+            runs: 0,
+            workloads: Vec::new(),
+            native_only: false,
+            failback: false,
+        };
         while let Some(word) = words.next() {
             let mut value = || words.next().with_context(|| format!("{word} needs a value"));
             match word.as_str() {
@@ -66,16 +77,21 @@ impl Options {
                 "--workload" => options.workloads.push(value()?),
                 "--runs" => options.runs = value()?.parse().context("--runs needs a number")?,
                 "--native-only" => options.native_only = true,
+                "--failback" => options.failback = true,
                 _ => bail!("there is no option \"{word}\""),
             }
         }
         if options.runs == 0 {
             options.runs = if options.scale == Scale::Full { 3 } else { 1 };
         }
-        let known: Vec<&str> = workload::all(options.scale).iter().map(|one| one.name).collect();
+        let known: Vec<&str> = if options.failback {
+            failback::names().to_vec()
+        } else {
+            let workloads = workload::all(options.scale);
+            workloads.iter().map(|one| one.name).chain(["latency"]).collect()
+        };
         for name in &options.workloads {
-            let there = name == "latency" || known.contains(&name.as_str());
-            ensure!(there, "no workload \"{name}\"; there are {known:?} and \"latency\"");
+            ensure!(known.contains(&name.as_str()), "no workload \"{name}\"; there are {known:?}");
         }
         Ok(options)
     }
@@ -103,13 +119,13 @@ async fn main() -> Result<()> {
     }
     let mut terminated = signal(SignalKind::terminate())?;
     // Whatever ends the benchmark, its servers and processes are stopped as they are dropped.
-    let report = tokio::select! {
+    let (text, failures) = tokio::select! {
         report = bench(&options, root) => report?,
         _ = terminated.recv() => bail!("terminated"),
         interrupted = tokio::signal::ctrl_c() => { interrupted?; bail!("interrupted") }
     };
-    say(&format!("\n{}", report.text()));
-    ensure!(report.failures.is_empty(), "{} failed", report.failures.len());
+    say(&format!("\n{text}"));
+    ensure!(failures == 0, "{failures} failed");
     Ok(())
 }
 
@@ -125,21 +141,33 @@ fn build(root: &Path) -> Result<()> {
     Ok(())
 }
 
-async fn bench(options: &Options, root: &Path) -> Result<Report> {
+/// Measures what the options say. Returns the report, and how much of it failed.
+async fn bench(options: &Options, root: &Path) -> Result<(String, usize)> {
     let folder = catchup::folder(root)?;
-    let stage = Stage { source: server::start()?, target: server::start()?, folder };
-    let mut report = Report { machine: machine(&stage).await?, ..Report::default() };
     let mut calm = Calm::new(match options.scale {
         Scale::Full => CALM_WAIT_FULL_MAX,
         Scale::Quick => CALM_WAIT_QUICK_MAX,
     });
+    if options.failback {
+        let report =
+            failback::bench(folder, options.scale, options.runs, &options.workloads, &mut calm);
+        let report = report.await?;
+        return Ok((report.text(), report.failures.len()));
+    }
+    let report = forward(options, folder, &mut calm).await?;
+    Ok((report.text(), report.failures.len()))
+}
+
+async fn forward(options: &Options, folder: PathBuf, calm: &mut Calm) -> Result<Report> {
+    let stage = Stage { source: server::start()?, target: server::start()?, folder };
+    let mut report = Report { machine: machine(&stage).await?, ..Report::default() };
     for workload in workload::all(options.scale) {
         if options.wants(workload.name) {
-            catch_up(&stage, &workload, options, &mut calm, &mut report).await?;
+            catch_up(&stage, &workload, options, calm, &mut report).await?;
         }
     }
     if options.wants("latency") {
-        measure_latency(&stage, options, &mut calm, &mut report).await;
+        measure_latency(&stage, options, calm, &mut report).await;
     }
     report.write_json(&stage.folder)?;
     picture::write(&report, &stage.folder)?;

@@ -1,0 +1,289 @@
+//! The way back: what changefeeds bring, against writing the same rows by hand into the same server.
+//!
+//! ```text
+//! by hand  rows ──────────────────────────────────► target   the floor
+//! ingest   rows ──► replicator ──► staging file              nothing is promised, so nothing may go on
+//! apply                            staging file ──► target   all is promised
+//! both     rows ──► replicator ──► staging file ──► target   promised four times a second
+//! blocked  rows ──► replicator ──► staging file ─┤  target   somebody has locked the table
+//! ```
+
+mod feed;
+mod hand;
+mod report;
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use replicator_tests::feeder::{Caller, Where};
+use replicator_tests::postgres::Server;
+use replicator_tests::product::Replicator;
+use replicator_tests::wait_until;
+use tokio::time::{Instant, sleep};
+use tokio_postgres::Client;
+
+use self::feed::{Entry, Feed, Promises, TABLE_SQL};
+use self::hand::{WAYS, Way};
+pub(crate) use self::report::Report;
+use crate::proc::{Calm, cpu_seconds, memory_peak_kib};
+use crate::server::{self, execute, text};
+use crate::workload::Scale;
+
+const DATABASE: &str = "bench";
+/// The path of the requests.
+const PATH: &str = "/bench/public";
+/// What replicator may hold of rows, while the target is blocked.
+const MEMORY_LIMIT_MIB: u64 = 64;
+/// How long the target is blocked, at most: transactions that wait longer are given up.
+const BLOCKED_MAX: Duration = Duration::from_secs(20);
+/// A step that takes longer than this has hung.
+const STEP_MAX: Duration = Duration::from_secs(180);
+/// From one question for the last row to the next.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Rows that are inserted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Workload {
+    /// Its name in the report.
+    name: &'static str,
+    rows: u64,
+    /// Rows of one source transaction.
+    transaction_rows: u64,
+    /// Keys are in no order, as random ones are.
+    scattered: bool,
+}
+
+/// The names of all workloads.
+pub(crate) fn names() -> [&'static str; 3] {
+    workloads(Scale::Quick).map(|workload| workload.name)
+}
+
+fn workloads(scale: Scale) -> [Workload; 3] {
+    let rows = if scale == Scale::Full { 400_000 } else { 100_000 };
+    let one = Workload { name: "single", rows, transaction_rows: 1, scattered: false };
+    [
+        one,
+        Workload { name: "hundreds", transaction_rows: 100, ..one },
+        Workload { name: "scattered", transaction_rows: 10, scattered: true, ..one },
+    ]
+}
+
+/// What a step of ours took.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    seconds: f64,
+    /// CPU seconds of our process.
+    cpu: f64,
+    /// Its peak memory so far.
+    peak_kib: u64,
+}
+
+/// One run of one workload.
+#[derive(Debug, Clone)]
+struct Run {
+    hand: Vec<(Way, f64)>,
+    ingest: Step,
+    apply: Step,
+    both: Step,
+    /// Until all rows were staged.
+    blocked: Step,
+    calm: bool,
+}
+
+/// The server, and what is measured on it.
+struct Stage {
+    server: Server,
+    client: Client,
+    folder: PathBuf,
+}
+
+/// Measures all workloads.
+pub(crate) async fn bench(
+    folder: PathBuf,
+    scale: Scale,
+    runs: usize,
+    wanted: &[String],
+    calm: &mut Calm,
+) -> Result<Report> {
+    let server = server::start()?;
+    let client = server.create_database(DATABASE).await?;
+    let stage = Stage { server, client, folder };
+    let mut report = Report::new(stage.machine().await?);
+    for workload in workloads(scale) {
+        if !wanted.is_empty() && !wanted.iter().any(|name| name == workload.name) {
+            continue;
+        }
+        let feed = Feed::of(&workload);
+        let mut done = Vec::new();
+        for _ in 0..runs {
+            match stage.run(&workload, &feed, calm).await {
+                Ok(run) => done.push(run),
+                Err(error) => report.failures.push(format!("{}: {error:#}", workload.name)),
+            }
+        }
+        report.push(workload, feed.bytes, &done);
+    }
+    report.write_json(&stage.folder)?;
+    Ok(report)
+}
+
+impl Stage {
+    async fn machine(&self) -> Result<String> {
+        let version = text(&self.client, "SELECT split_part(version(), ' ', 2)").await?;
+        let processors = std::thread::available_parallelism()?;
+        let flush = crate::proc::flush_time(&self.folder)?.as_secs_f64() * 1_000.0;
+        Ok(format!(
+            "failback into PostgreSQL {version}, all on one machine, {processors} processors, \
+             fdatasync {flush:.1} ms"
+        ))
+    }
+
+    async fn run(&self, workload: &Workload, feed: &Feed, calm: &mut Calm) -> Result<Run> {
+        let calm = calm.wait().await?;
+        let (mut hand, mut digest) = (Vec::new(), String::new());
+        for way in WAYS {
+            self.clear().await?;
+            hand.push((way, hand::write(&self.server, workload, way).await?));
+            digest = self.digest().await?;
+        }
+
+        self.clear().await?;
+        let ours = Ours::start(self, &[]).await?;
+        let ingest = ours.timed(feed.send(&ours.place, Promises::Never)).await?;
+        let promised = async {
+            feed.promise_all(&ours.place).await?;
+            self.arrived(workload).await
+        };
+        let apply = ours.timed(promised).await?;
+        ensure!(self.digest().await? == digest, "the target has other rows than by hand");
+        ours.stop().await?;
+
+        self.clear().await?;
+        let ours = Ours::start(self, &[]).await?;
+        let sent = async {
+            feed.send(&ours.place, Promises::Regularly).await?;
+            self.arrived(workload).await
+        };
+        let both = ours.timed(sent).await?;
+        ensure!(self.digest().await? == digest, "the target has other rows than by hand");
+        ours.stop().await?;
+
+        let blocked = self.blocked(workload, feed).await?;
+        ensure!(self.digest().await? == digest, "the target has other rows than by hand");
+        Ok(Run { hand, ingest, apply, both, blocked, calm })
+    }
+
+    /// Rows come while the target takes none.
+    async fn blocked(&self, workload: &Workload, feed: &Feed) -> Result<Step> {
+        self.clear().await?;
+        let ours = Ours::start(self, &["--memoryLimit", &format!("{MEMORY_LIMIT_MIB}MiB")]).await?;
+        let locker = self.server.client(DATABASE).await?;
+        execute(&locker, "BEGIN; LOCK TABLE entry IN ACCESS EXCLUSIVE MODE").await?;
+        let unlock = async {
+            sleep(BLOCKED_MAX).await;
+            execute(&locker, "ROLLBACK").await?;
+            std::future::pending().await
+        };
+        let step = tokio::select! {
+            step = ours.timed(feed.send(&ours.place, Promises::Regularly)) => step,
+            broken = unlock => broken,
+        };
+        execute(&locker, "ROLLBACK").await?;
+        let step = step?;
+        self.arrived(workload).await?;
+        ours.stop().await?;
+        Ok(step)
+    }
+
+    /// Makes the table anew.
+    async fn clear(&self) -> Result<()> {
+        execute(&self.client, &format!("DROP TABLE IF EXISTS entry; {TABLE_SQL}")).await?;
+        // A step pays for no pages but its own.
+        execute(&self.client, "CHECKPOINT").await
+    }
+
+    /// Waits until all rows are visible.
+    async fn arrived(&self, workload: &Workload) -> Result<()> {
+        let last = Entry::of(workload, workload.rows - 1).id;
+        let began = Instant::now();
+        let sql = "SELECT count(*) FROM entry WHERE id = $1";
+        let query = self.client.prepare(sql).await?;
+        // The last row alone is cheap to look for; others may be on their way besides it.
+        while self.client.query_one(&query, &[&last]).await?.get::<_, i64>(0) == 0 {
+            ensure!(began.elapsed() < STEP_MAX, "the last row has not arrived");
+            sleep(POLL_INTERVAL).await;
+        }
+        while text(&self.client, "SELECT count(*)::text FROM entry").await?
+            != workload.rows.to_string()
+        {
+            ensure!(began.elapsed() < STEP_MAX, "some rows have not arrived");
+            sleep(POLL_INTERVAL).await;
+        }
+        Ok(())
+    }
+
+    async fn digest(&self) -> Result<String> {
+        let sql =
+            "SELECT count(*) || ' ' || sum(hashtextextended(entry::text, 0)::numeric) FROM entry";
+        text(&self.client, sql).await
+    }
+}
+
+/// Our process.
+struct Ours {
+    replicator: Replicator,
+    place: Where,
+}
+
+impl Ours {
+    /// Starts with nothing staged. Returns when requests are answered.
+    async fn start(stage: &Stage, more: &[&str]) -> Result<Self> {
+        let data = stage.folder.join("failback-data");
+        if data.exists() {
+            std::fs::remove_dir_all(&data)?;
+        }
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let (target, bind) = (stage.server.conninfo(DATABASE), format!("127.0.0.1:{port}"));
+        let data = data.display().to_string();
+        let flags = [
+            ["start", "--disableAuthentication"],
+            ["--targetConn", &target],
+            ["--bindAddr", &bind],
+            ["--dataDir", &data],
+        ];
+        let log = stage.folder.join("failback.log");
+        let mut replicator = Replicator::start(&log, flags.as_flattened().iter().chain(more))?;
+        let place = Where { port, path: PATH.to_owned(), token: None, tls: None };
+        wait_until(STEP_MAX, "replicator answers", async || {
+            replicator.must_run()?;
+            Ok(answers(&place).await.is_ok())
+        })
+        .await?;
+        Ok(Self { replicator, place })
+    }
+
+    /// Measures what our process does meanwhile.
+    async fn timed(&self, work: impl Future<Output = Result<()>>) -> Result<Step> {
+        let pid = self.replicator.pid();
+        let (began, cpu) = (Instant::now(), cpu_seconds(pid)?);
+        tokio::time::timeout(STEP_MAX, work).await.context("the step takes too long")??;
+        let seconds = began.elapsed().as_secs_f64();
+        let peak_kib = memory_peak_kib(pid)?;
+        Ok(Step { seconds, cpu: cpu_seconds(pid)? - cpu, peak_kib })
+    }
+
+    async fn stop(self) -> Result<()> {
+        let status = self.replicator.stop(STEP_MAX).await?;
+        ensure!(status.success(), "our process stopped with {status}");
+        Ok(())
+    }
+}
+
+/// Asks for what needs no rows and is answered when rows would be: a promise about nothing.
+async fn answers(place: &Where) -> Result<()> {
+    let (status, text) = Caller::new(place.clone()).post("{\"resolved\":\"1.0000000000\"}").await?;
+    ensure!(status == 200, "{status}: {text}");
+    Ok(())
+}
