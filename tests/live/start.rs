@@ -6,23 +6,21 @@ mod keys;
 #[path = "start/progress.rs"]
 mod progress;
 
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use replicator_tests::feeder::{Caller, FeedOptions, Feeder, Where};
-use replicator_tests::pair::{DATABASE, Pair};
-use replicator_tests::postgres::{self, Options};
-use replicator_tests::product::{Replicator, program};
+use replicator_tests::failback::{Kind, Shop};
+use replicator_tests::feeder::{Caller, Where};
+use replicator_tests::pair::DATABASE;
+use replicator_tests::product::program;
+use replicator_tests::wait_until;
 use replicator_tests::workload::{Load, Plan};
-use replicator_tests::{compare, wait_until};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
-use tokio_postgres::Client;
 
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -34,6 +32,11 @@ const PLAN: Plan = Plan {
     large_every: Duration::from_secs(3),
 };
 
+const FIRST_ROWS: u32 = 2_000;
+
+/// What the program takes for an orderly stop, unless it is told otherwise.
+const GRACE: Duration = Duration::from_secs(30);
+
 /// A table of progress.
 const PROGRESS: &str = "CREATE TABLE done (stream TEXT, fence INT8, first_tx INT8, after_position TEXT, \
     through_position TEXT NOT NULL, PRIMARY KEY (stream, first_tx, fence))";
@@ -41,101 +44,33 @@ const PROGRESS: &str = "CREATE TABLE done (stream TEXT, fence INT8, first_tx INT
 /// For those who need no token.
 const OPEN: &[&str] = &["--disableAuthentication"];
 
-/// A shop, where its changes go back to, and the program between them.
-struct Shop {
-    pair: Pair,
-    port: u16,
-    folder: PathBuf,
-}
-
-impl Shop {
-    async fn open(name: &str) -> Result<Self> {
-        let pair = Pair::start(postgres::major()?, &Options::default()).await?;
-        pair.open_shop(2_000).await?;
-        // A changefeed brings whole rows, whatever of them has changed.
-        for table in ["document", "account", "product", "orders", "order_line"] {
-            let sql = format!("ALTER TABLE {table} REPLICA IDENTITY FULL");
-            pair.from.batch_execute(&sql).await?;
-        }
-        // Values that change places in one transaction went through a third one, of which a changefeed
-        // does not tell.
-        pair.to.batch_execute("ALTER TABLE account DROP CONSTRAINT account_email_key").await?;
-        let folder = std::env::temp_dir().join(format!("start-{name}-{}", std::process::id()));
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        Ok(Self { pair, port, folder })
-    }
-
-    /// Starts the program, with `more` flags.
-    fn replicator(&self, more: &[&str]) -> Result<Replicator> {
-        let (target, port) = (self.pair.target.conninfo(DATABASE), self.port);
-        let folder = self.folder.display().to_string();
-        let bind = format!("127.0.0.1:{port}");
-        let arguments = [
-            "start",
-            "--targetConn",
-            &target,
-            "--bindAddr",
-            &bind,
-            "--dataDir",
-            &folder,
-            "--flushPeriod",
-            "50ms",
-        ];
-        let arguments = arguments.iter().chain(more);
-        Replicator::start(&self.folder.join("replicator.log"), arguments)
-    }
-
-    /// A database for staging, beside the source.
-    async fn staging(&self) -> Result<(String, Client)> {
-        let client = self.pair.source.create_database("staging").await?;
-        Ok((self.pair.source.conninfo("staging"), client))
-    }
-
-    fn place(&self) -> Where {
-        Where { port: self.port, path: format!("/{DATABASE}/public"), token: None, tls: None }
-    }
-
-    async fn feed(&self, place: &Where, seed: u64) -> Result<Feeder> {
-        let options = FeedOptions { workers: 4, rows_max: 300, again_percent: 20, seed };
-        Feeder::start(&self.pair.source.conninfo(DATABASE), place, &options).await
-    }
-
-    /// Waits until both sides are equal.
-    async fn equal(&self, replicator: &mut Replicator) -> Result<()> {
-        let mut last = String::new();
-        let waited = wait_until(LIMIT, "both sides are equal", async || {
-            replicator.must_run()?;
-            let comparison = compare::tables(&self.pair.from, &self.pair.to, "public").await?;
-            last = comparison.to_string();
-            Ok(comparison.is_identical())
-        });
-        if let Err(error) = waited.await {
-            let log = replicator.log()?;
-            let lines: Vec<&str> = log.lines().rev().take(20).collect();
-            let lines: Vec<&str> = lines.into_iter().rev().collect();
-            return Err(error.context(last).context(format!("its log ends with {lines:#?}")));
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Shop {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.folder).ok();
-    }
+/// A shop that goes back to PostgreSQL.
+async fn open(name: &str) -> Result<Shop> {
+    Shop::open(Kind::Postgres, &format!("start_{name}"), FIRST_ROWS).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_busy_shop_goes_back_whoever_is_killed() -> Result<()> {
-    let shop = Shop::open("kills").await?;
-    kills(&shop, OPEN).await
+async fn a_busy_shop_goes_back_to_postgres_under_20_kills() -> Result<()> {
+    check_kills(&open("kills").await?, OPEN, 20).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_busy_shop_goes_back_to_mysql_under_20_kills() -> Result<()> {
+    let shop = Shop::open(Kind::MySql, "start_kills_mysql", FIRST_ROWS).await?;
+    check_kills(&shop, OPEN, 20).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_busy_shop_goes_back_to_mariadb_under_20_kills() -> Result<()> {
+    let shop = Shop::open(Kind::MariaDb, "start_kills_mariadb", FIRST_ROWS).await?;
+    check_kills(&shop, OPEN, 20).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_busy_shop_is_staged_in_a_database_whoever_is_killed() -> Result<()> {
-    let shop = Shop::open("staged").await?;
+    let shop = open("staged").await?;
     let (staging, client) = shop.staging().await?;
-    shop.pair.to.batch_execute(PROGRESS).await?;
+    shop.to()?.batch_execute(PROGRESS).await?;
     let flags = [
         "--stagingConn",
         &staging,
@@ -144,20 +79,20 @@ async fn a_busy_shop_is_staged_in_a_database_whoever_is_killed() -> Result<()> {
         "done",
         OPEN[0],
     ];
-    kills(&shop, &flags).await?;
-    ensure!(!shop.folder.join("staging").exists(), "a file was made as well");
+    check_kills(&shop, &flags, 5).await?;
+    ensure!(!shop.folder().join("staging").exists(), "a file was made as well");
     let sql = "SELECT count(*) FROM _replicator.memo WHERE key LIKE 'start-position-%'";
     let positions: i64 = client.query_one(sql, &[]).await?.get(0);
     ensure!(positions == 1, "{positions} positions are saved");
     Ok(())
 }
 
-/// Kills the program five times while a shop that is busy goes back.
-async fn kills(shop: &Shop, flags: &[&str]) -> Result<()> {
+/// Kills the program with SIGKILL again and again while rows come; in the end both sides are equal.
+async fn check_kills(shop: &Shop, flags: &[&str], kills: u64) -> Result<()> {
     let mut replicator = shop.replicator(flags)?;
     let mut feeder = shop.feed(&shop.place(), 7).await?;
-    let load = Load::start(&shop.pair.source.conninfo(DATABASE), PLAN).await?;
-    for kill in 1..=5_u64 {
+    let load = Load::start(&shop.source.conninfo(DATABASE), PLAN).await?;
+    for kill in 1..=kills {
         wait_until(LIMIT, "some rows are sent", async || {
             replicator.must_run()?;
             Ok(kill * 1_500 < feeder.rows()?)
@@ -166,12 +101,58 @@ async fn kills(shop: &Shop, flags: &[&str]) -> Result<()> {
         replicator.kill()?;
         replicator = shop.replicator(flags)?;
     }
-    load.finish(&shop.pair.source.conninfo(DATABASE)).await?;
-    feeder.sent(&shop.pair.from, LIMIT).await?;
-    shop.equal(&mut replicator).await?;
+    load.finish(&shop.source.conninfo(DATABASE)).await?;
+    feeder.sent(&shop.from, LIMIT).await?;
+    shop.equal(&mut replicator, LIMIT).await?;
     let status = replicator.stop(LIMIT).await?;
     ensure!(status.success(), "an orderly stop ends with {status}");
     Ok(())
+}
+
+/// Takes the target away for some seconds, twice, while rows come.
+async fn check_crashes(kind: Kind, name: &str) -> Result<()> {
+    let mut shop = Shop::open(kind, name, FIRST_ROWS).await?;
+    let mut replicator = shop.replicator(OPEN)?;
+    let mut feeder = shop.feed(&shop.place(), 8).await?;
+    let load = Load::start(&shop.source.conninfo(DATABASE), PLAN).await?;
+    for crash in 1..=2 {
+        wait_until(LIMIT, "some rows are sent", async || Ok(crash * 4_000 < feeder.rows()?))
+            .await?;
+        shop.crash_target()?;
+        let written = load.rows();
+        wait_until(LIMIT, "more is written", async || Ok(written + 8_000 < load.rows())).await?;
+        shop.start_target().await?;
+    }
+    load.finish(&shop.source.conninfo(DATABASE)).await?;
+    feeder.sent(&shop.from, LIMIT).await?;
+    shop.equal(&mut replicator, LIMIT).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_postgres_target_that_is_away_for_a_while_gets_everything() -> Result<()> {
+    check_crashes(Kind::Postgres, "start_away_postgres").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mysql_target_that_is_away_for_a_while_gets_everything() -> Result<()> {
+    check_crashes(Kind::MySql, "start_away_mysql").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_under_load_is_in_time_and_orderly_and_loses_nothing() -> Result<()> {
+    let shop = open("stops").await?;
+    let mut replicator = shop.replicator(OPEN)?;
+    let mut feeder = shop.feed(&shop.place(), 9).await?;
+    let load = Load::start(&shop.source.conninfo(DATABASE), PLAN).await?;
+    for stop in 1..=3_u64 {
+        wait_until(LIMIT, "some rows are sent", async || Ok(stop * 3_000 < feeder.rows()?)).await?;
+        let status = replicator.stop(GRACE).await?;
+        ensure!(status.success(), "an orderly stop ends with {status}");
+        replicator = shop.replicator(OPEN)?;
+    }
+    load.finish(&shop.source.conninfo(DATABASE)).await?;
+    feeder.sent(&shop.from, LIMIT).await?;
+    shop.equal(&mut replicator, LIMIT).await.map(drop)
 }
 
 /// Runs a program that must succeed.
@@ -185,8 +166,8 @@ fn run(program: &Path, arguments: &[&str], folder: &Path) -> Result<()> {
 /// As the documents tell it, with certificate, key and token made by hand.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_documented_way_needs_a_certificate_and_a_token() -> Result<()> {
-    let shop = Shop::open("token").await?;
-    let folder = &shop.folder;
+    let shop = open("token").await?;
+    let folder = shop.folder();
     std::fs::create_dir_all(folder.join("jwt/keys"))?;
     let openssl = |line: &str| {
         let arguments: Vec<&str> = line.split_whitespace().collect();
@@ -222,11 +203,11 @@ async fn the_documented_way_needs_a_certificate_and_a_token() -> Result<()> {
     .await?;
 
     let mut feeder = shop.feed(&Where { token: Some(token.clone()), ..place }, 9).await?;
-    let load = Load::start(&shop.pair.source.conninfo(DATABASE), PLAN).await?;
+    let load = Load::start(&shop.source.conninfo(DATABASE), PLAN).await?;
     wait_until(LIMIT, "some rows are sent", async || Ok(2_000 < feeder.rows()?)).await?;
-    load.finish(&shop.pair.source.conninfo(DATABASE)).await?;
-    feeder.sent(&shop.pair.from, LIMIT).await?;
-    shop.equal(&mut replicator).await?;
+    load.finish(&shop.source.conninfo(DATABASE)).await?;
+    feeder.sent(&shop.from, LIMIT).await?;
+    shop.equal(&mut replicator, LIMIT).await?;
     ensure!(!replicator.log()?.contains(&token), "the token is in the log");
     Ok(())
 }

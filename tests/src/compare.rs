@@ -79,7 +79,7 @@ impl fmt::Display for Comparison {
 }
 
 impl TableComparison {
-    fn note(&mut self, example: impl FnOnce() -> String) {
+    pub(crate) fn note(&mut self, example: impl FnOnce() -> String) {
         self.differences += 1;
         if self.examples.len() < EXAMPLES_MAX {
             self.examples.push(example());

@@ -15,6 +15,7 @@
 pub mod churn;
 pub mod compare;
 pub mod databases;
+pub mod failback;
 pub mod feeder;
 pub mod history;
 pub mod mysql;

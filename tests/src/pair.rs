@@ -68,12 +68,7 @@ impl Pair {
     ///
     /// One of them exists.
     pub async fn publish(&self) -> Result<()> {
-        let publication = format!("CREATE PUBLICATION {PUBLICATION} FOR ALL TABLES");
-        self.from.batch_execute(&publication).await?;
-        // A message of its own: a slot cannot be made in a transaction that has written.
-        let slot = format!("SELECT pg_create_logical_replication_slot('{SLOT}', 'pgoutput')");
-        self.from.batch_execute(&slot).await?;
-        Ok(())
+        publish(&self.from).await
     }
 
     /// The documented arguments of the product; `first` lets it create its staging schema.
@@ -113,4 +108,18 @@ impl Pair {
         })
         .await
     }
+}
+
+/// Creates the publication, of all tables, and then the slot.
+///
+/// # Errors
+///
+/// One of them exists.
+pub async fn publish(source: &Client) -> Result<()> {
+    let publication = format!("CREATE PUBLICATION {PUBLICATION} FOR ALL TABLES");
+    source.batch_execute(&publication).await?;
+    // A message of its own: a slot cannot be made in a transaction that has written.
+    let slot = format!("SELECT pg_create_logical_replication_slot('{SLOT}', 'pgoutput')");
+    source.batch_execute(&slot).await?;
+    Ok(())
 }

@@ -4,13 +4,13 @@ use replicator_tests::feeder::{Caller, Where};
 use replicator_tests::pair::DATABASE;
 use replicator_tests::wait_until;
 
-use super::{LIMIT, OPEN, Shop};
+use super::{LIMIT, OPEN, open};
 
 /// Rows that come twice, late and out of order leave the newest of each, without any promise.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn w44_in_immediate_mode_no_row_goes_back_whoever_is_killed() -> Result<()> {
-    let shop = Shop::open("immediate").await?;
-    let to = &shop.pair.to;
+    let shop = open("immediate").await?;
+    let to = shop.to()?;
     let flags = ["--immediate", OPEN[0]];
     let mut replicator = shop.replicator(&flags)?;
     let row = |id: u32, time: u32| {

@@ -8,13 +8,13 @@ use replicator_tests::pair::DATABASE;
 use replicator_tests::product::program;
 use replicator_tests::wait_until;
 
-use super::{LIMIT, Shop, run};
+use super::{LIMIT, open, run};
 
 /// The keys of those who may call are in tables of the staging database, as documented.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_and_revoked_tokens_in_tables_are_heeded_at_once() -> Result<()> {
-    let shop = Shop::open("keys").await?;
-    let folder = &shop.folder;
+    let shop = open("keys").await?;
+    let folder = shop.folder();
     std::fs::create_dir_all(folder)?;
     let openssl = |line: &str| {
         let arguments: Vec<&str> = line.split_whitespace().collect();

@@ -7,7 +7,7 @@ use replicator_tests::pair::DATABASE;
 use replicator_tests::product::Replicator;
 use replicator_tests::wait_until;
 
-use super::{LIMIT, OPEN, Shop};
+use super::{LIMIT, OPEN, Shop, open};
 
 /// Notes, and a list of those that were written.
 const TABLES: &str = "CREATE TABLE note (id INT8 PRIMARY KEY, text TEXT NOT NULL); \
@@ -48,18 +48,18 @@ async fn make_table(shop: &Shop) -> Result<Replicator> {
     .await?;
     let log = replicator.log()?;
     let fix = log.split("create it: ").nth(1).and_then(|rest| rest.split(';').next());
-    shop.pair.to.batch_execute(&fix.context("no SQL")?.replace("\\\"", "\"")).await?;
+    shop.to()?.batch_execute(&fix.context("no SQL")?.replace("\\\"", "\"")).await?;
     Ok(replicator)
 }
 
 /// Who is killed while the target works on a batch does not know what became of it. The next run does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_is_applied_once_whoever_is_killed() -> Result<()> {
-    let shop = Shop::open("progress").await?;
-    let to = &shop.pair.to;
+    let shop = open("progress").await?;
+    let to = shop.to()?;
     to.batch_execute(TABLES).await?;
     let mut replicator = make_table(&shop).await?;
-    let mut blocker = shop.pair.target.client(DATABASE).await?;
+    let mut blocker = shop.target()?.client(DATABASE).await?;
     let blocked = blocker.transaction().await?;
     blocked.batch_execute("LOCK TABLE seen IN SHARE MODE").await?;
     let mut caller = Caller::new(shop.place());

@@ -3,6 +3,9 @@
 //!
 //! What is shown is the documented way: a publication and a slot made by hand, the first rows copied,
 //! then `replicator pglogical` with the documented flags.
+//!
+//! `make demo-failback` is the way back: see `back`.
+mod back;
 mod options;
 mod screen;
 
@@ -12,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use replicator_tests::compare;
+use replicator_tests::failback;
 use replicator_tests::pair::{PUBLICATION, Pair, SLOT};
 use replicator_tests::postgres;
 use replicator_tests::product::Replicator;
@@ -20,7 +24,7 @@ use replicator_tests::workload::{self, Load, Plan, Written};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::options::Options;
-use crate::screen::{Progress, Screen, grouped, rounded};
+use crate::screen::{Arrivals, Screen, grouped, rounded};
 
 /// Rows before the load begins.
 const FIRST_ROWS: u32 = 20_000;
@@ -43,15 +47,23 @@ const STOP_MAX: Duration = Duration::from_secs(60);
 #[tokio::main]
 async fn main() -> ExitCode {
     let mut screen = Screen::new();
+    let options = match Options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(error) => {
+            screen.say(&format!("{error:#}")).unwrap_or_default();
+            return ExitCode::FAILURE;
+        }
+    };
     let result = tokio::select! {
         biased;
-        result = demo(&mut screen) => result,
+        result = demo(&mut screen, options) => result,
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let log = log_path();
+            let log = options.failback.and_then(|_| failback::log_path(back::NAME).ok());
+            let log = log.unwrap_or_else(log_path);
             let line = format!("demo failed: {error:#}\nreplicator's log: {}", log.display());
             // The exit code says it too, if nobody can be told.
             screen.say(&line).unwrap_or_default();
@@ -60,8 +72,10 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn demo(screen: &mut Screen) -> Result<()> {
-    let options = Options::parse(std::env::args().skip(1))?;
+async fn demo(screen: &mut Screen, options: Options) -> Result<()> {
+    if let Some(kind) = options.failback {
+        return back::demo(screen, options, kind).await;
+    }
     let mut stage = Stage::build(screen).await?;
     let begun = Instant::now();
     stage.start_replicator(screen, true)?;
@@ -102,11 +116,7 @@ struct Stage {
     starts: u32,
     kills: u32,
     memory_kib: u64,
-    /// The last beat seen in the target, and when it was first seen.
-    seen: (i64, Instant),
-    /// What the last look showed: when, and how many rows.
-    looked: (Instant, u64),
-    rate: f64,
+    arrivals: Arrivals,
 }
 
 impl Stage {
@@ -125,17 +135,8 @@ impl Stage {
         if folder().exists() {
             std::fs::remove_dir_all(folder())?;
         }
-        let now = Instant::now();
-        Ok(Self {
-            replicator: None,
-            pair,
-            starts: 0,
-            kills: 0,
-            memory_kib: 0,
-            seen: (0, now),
-            looked: (now, 0),
-            rate: 0.0,
-        })
+        let arrivals = Arrivals::new();
+        Ok(Self { replicator: None, pair, starts: 0, kills: 0, memory_kib: 0, arrivals })
     }
 
     /// The documented command; `first` makes it create the staging schema.
@@ -161,15 +162,8 @@ impl Stage {
         options: Options,
         begun: Instant,
     ) -> Result<Written> {
-        let plan = Plan {
-            seed: options.seed,
-            writers: WRITERS,
-            rows_per_second: options.rate,
-            large_rows: LARGE_ROWS,
-            large_every: LARGE_EVERY,
-        };
         let conninfo = self.pair.source.conninfo(replicator_tests::pair::DATABASE);
-        let mut load = Load::start(&conninfo, plan).await?;
+        let mut load = Load::start(&conninfo, plan(options)).await?;
         while begun.elapsed() < options.duration {
             sleep(LOOK).await;
             load.must_run()?;
@@ -206,28 +200,11 @@ impl Stage {
                    FROM heartbeat";
         let row = timeout(QUERY_MAX, self.pair.to.query_one(sql, &[])).await??;
         let (beat, arrived, lag): (i64, i64, f64) = (row.get(0), row.get(1), row.get(2));
-        let arrived = u64::try_from(arrived)?;
-        let now = Instant::now();
-        let (last, since) = self.seen;
-        if last != beat {
-            self.seen = (beat, now);
-        } else if STALL_MAX < now - since {
+        if STALL_MAX < self.arrivals.saw(beat, u64::try_from(arrived)?) {
             bail!("nothing has arrived for {} s", STALL_MAX.as_secs());
         }
-        let (then, before) = self.looked;
-        #[expect(clippy::cast_precision_loss, reason = "only shown")]
-        let latest = arrived.saturating_sub(before) as f64 / (now - then).as_secs_f64();
-        // Beats and looks are about as far apart, so a single difference says little.
-        self.rate += 0.2 * (latest - self.rate);
-        self.looked = (now, arrived);
-        screen.show(&Progress {
-            elapsed: begun.elapsed(),
-            written,
-            arrived,
-            rate: self.rate,
-            lag: Duration::from_secs_f64(lag),
-            kills: self.kills,
-        })?;
+        let lag = Duration::from_secs_f64(lag);
+        screen.show(&self.arrivals.progress(begun.elapsed(), written, lag, self.kills))?;
         Ok(beat)
     }
 
@@ -252,6 +229,17 @@ impl Stage {
         screen.say(&format!(
             "recorded with hashed values: {runs} runs, {steps} steps; all replay identically"
         ))
+    }
+}
+
+/// What the load does.
+fn plan(options: Options) -> Plan {
+    Plan {
+        seed: options.seed,
+        writers: WRITERS,
+        rows_per_second: options.rate,
+        large_rows: LARGE_ROWS,
+        large_every: LARGE_EVERY,
     }
 }
 

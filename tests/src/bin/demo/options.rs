@@ -2,6 +2,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use replicator_tests::failback::Kind;
 
 /// The command line, checked.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -14,13 +15,15 @@ pub(crate) struct Options {
     pub(crate) kills: u32,
     /// What the load's random choices begin with.
     pub(crate) seed: u64,
+    /// The way back, into this; `None` is the way there.
+    pub(crate) failback: Option<Kind>,
 }
 
 impl Options {
-    /// Reads `--minutes M --rate ROWS --kills N --seed S`; what is left out has a default.
+    /// Reads `--minutes M --rate ROWS --kills N --seed S --failback TARGET`; what is left out has a default.
     pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self> {
-        let mut options =
-            Self { duration: Duration::from_secs(60), rate: 5_000, kills: 1, seed: 1 };
+        let duration = Duration::from_secs(60);
+        let mut options = Self { duration, rate: 5_000, kills: 1, seed: 1, failback: None };
         let mut arguments = arguments.into_iter();
         while let Some(flag) = arguments.next() {
             let value = arguments.next().with_context(|| format!("{flag} needs a value"))?;
@@ -34,7 +37,10 @@ impl Options {
                 "--rate" => options.rate = value.parse().with_context(wrong)?,
                 "--kills" => options.kills = value.parse().with_context(wrong)?,
                 "--seed" => options.seed = value.parse().with_context(wrong)?,
-                _ => bail!("unknown flag {flag}; there are --minutes, --rate, --kills, --seed"),
+                "--failback" => options.failback = Some(value.parse()?),
+                _ => bail!(
+                    "unknown flag {flag}; there are --minutes, --rate, --kills, --seed, --failback"
+                ),
             }
         }
         ensure!(options.rate > 0, "--rate is at least 1 row per second");

@@ -35,6 +35,49 @@ pub(crate) struct Progress {
     pub(crate) kills: u32,
 }
 
+/// What arrived in the target, and how fast.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrivals {
+    /// The last beat seen, and when it was first seen.
+    seen: (i64, Instant),
+    /// What the last look showed: when, and how many rows.
+    looked: (Instant, u64),
+    rate: f64,
+}
+
+impl Arrivals {
+    pub(crate) fn new() -> Self {
+        let now = Instant::now();
+        Self { seen: (0, now), looked: (now, 0), rate: 0.0 }
+    }
+
+    /// The target has this beat, and so many rows. Returns for how long it has had no newer beat.
+    pub(crate) fn saw(&mut self, beat: i64, arrived: u64) -> Duration {
+        let now = Instant::now();
+        if self.seen.0 != beat {
+            self.seen = (beat, now);
+        }
+        let (then, before) = self.looked;
+        #[expect(clippy::cast_precision_loss, reason = "only shown")]
+        let latest = arrived.saturating_sub(before) as f64 / (now - then).as_secs_f64();
+        // Beats and looks are about as far apart, so a single difference says little.
+        self.rate += 0.2 * (latest - self.rate);
+        self.looked = (now, arrived);
+        now - self.seen.1
+    }
+
+    /// What there is to show.
+    pub(crate) const fn progress(
+        &self,
+        elapsed: Duration,
+        written: u64,
+        lag: Duration,
+        kills: u32,
+    ) -> Progress {
+        Progress { elapsed, written, arrived: self.looked.1, rate: self.rate, lag, kills }
+    }
+}
+
 impl Screen {
     pub(crate) fn new() -> Self {
         let out = stdout();
