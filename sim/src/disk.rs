@@ -104,6 +104,13 @@ impl SimDisk {
         self.lock().planned.is_some()
     }
 
+    /// What was planned and has not happened does not happen. There is room again.
+    pub fn forget_plan(&self) {
+        let mut state = self.lock();
+        state.planned = None;
+        state.full = false;
+    }
+
     /// From here on syncs do nothing.
     pub fn lie(&self) {
         self.lock().lies = true;
@@ -112,6 +119,13 @@ impl SimDisk {
     /// There is room again.
     pub fn clear_space(&self) {
         self.lock().full = false;
+    }
+
+    /// The process that uses it is gone: what it wrote is there, and it writes nothing more.
+    pub fn end_process(&self) {
+        let mut state = self.lock();
+        state.life += 1;
+        state.locked.clear();
     }
 
     /// The power is gone and comes back. What was not durable is gone, or torn. No fault is planned.

@@ -85,7 +85,7 @@ enum Command {
         /// Threads; without it as many as there are cores.
         #[arg(long)]
         threads: Option<NonZero<usize>>,
-        /// Which worlds; without it half of the time for each.
+        /// Which worlds; without it a third of the time for each.
         #[arg(long)]
         only: Option<Worlds>,
     },
@@ -119,19 +119,24 @@ enum Command {
 enum Scenario {
     /// Without sockets.
     World(Kind),
-    /// PostgreSQL to PostgreSQL over a simulated network.
-    PgForward,
+    /// Over a simulated network.
+    Sockets(cluster::Scenario),
 }
 
 impl ValueEnum for Scenario {
     fn value_variants<'a>() -> &'a [Self] {
-        &[Self::World(Kind::Ordered), Self::World(Kind::Changefeed), Self::PgForward]
+        &[
+            Self::World(Kind::Ordered),
+            Self::World(Kind::Changefeed),
+            Self::Sockets(cluster::Scenario::PgForward),
+            Self::Sockets(cluster::Scenario::Failback),
+        ]
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
         Some(PossibleValue::new(match self {
             Self::World(kind) => kind.name(),
-            Self::PgForward => "pg_forward",
+            Self::Sockets(scenario) => scenario.name(),
         }))
     }
 }
@@ -143,6 +148,8 @@ enum Worlds {
     Memory,
     /// Those with sockets.
     Sockets,
+    /// Of those with sockets the ones of changefeeds.
+    Failback,
 }
 
 /// The kinds of faults with these names.
@@ -191,7 +198,7 @@ fn play_seed(arguments: &SeedArguments) -> io::Result<u8> {
     let seed = arguments.seed.unwrap_or_default();
     let kinds = match arguments.scenario {
         Some(Scenario::World(kind)) => vec![kind],
-        Some(Scenario::PgForward) => return play_cluster(seed, arguments),
+        Some(Scenario::Sockets(scenario)) => return play_cluster(scenario, seed, arguments),
         None => vec![Kind::Ordered, Kind::Changefeed],
     };
     let mut lines = Vec::new();
@@ -221,18 +228,24 @@ fn play_seed(arguments: &SeedArguments) -> io::Result<u8> {
     Ok(code)
 }
 
-/// Plays the world with sockets, twice unless its trace is asked for.
-fn play_cluster(seed: u64, arguments: &SeedArguments) -> io::Result<u8> {
+/// Plays a world with sockets, twice unless its trace is asked for.
+fn play_cluster(
+    scenario: cluster::Scenario,
+    seed: u64,
+    arguments: &SeedArguments,
+) -> io::Result<u8> {
     let SeedArguments { faults: names, omit_faults, omit_commits, words, shrink, .. } = arguments;
     if words.is_some() {
         let text = "--words is for the worlds without sockets";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
+    let kinds = cluster::fault::Kind::of(scenario);
     let mut script = cluster::Script {
+        scenario,
         seed,
         faults: names
             .as_ref()
-            .map(|names| faults(names, &cluster::fault::Kind::ALL, cluster::fault::Kind::name))
+            .map(|names| faults(names, kinds, cluster::fault::Kind::name))
             .transpose()?,
         omit_faults: omit_faults.clone().unwrap_or_default(),
         omit_commits: omit_commits.clone().unwrap_or_default(),
@@ -301,16 +314,31 @@ fn run_sweeps(
     let threads = threads.map_or_else(std::thread::available_parallelism, Ok)?.get();
     match only {
         Some(Worlds::Memory) => run_sweep(time, first, threads),
-        Some(Worlds::Sockets) => run_cluster_sweep(time, first, threads),
-        None => match run_sweep(time / 2, first, threads)? {
-            0 => run_cluster_sweep(time / 2, first, threads),
+        Some(Worlds::Sockets) => run_cluster_sweeps(time, first, threads),
+        Some(Worlds::Failback) => {
+            run_cluster_sweep(cluster::Scenario::Failback, time, first, threads)
+        }
+        None => match run_sweep(time / 3, first, threads)? {
+            0 => run_cluster_sweeps(time / 3 * 2, first, threads),
             code => Ok(code),
         },
     }
 }
 
-fn run_cluster_sweep(time: Duration, first: u64, threads: usize) -> io::Result<u8> {
-    let report = cluster::sweep::sweep(first..u64::MAX, time, threads);
+fn run_cluster_sweeps(time: Duration, first: u64, threads: usize) -> io::Result<u8> {
+    match run_cluster_sweep(cluster::Scenario::PgForward, time / 2, first, threads)? {
+        0 => run_cluster_sweep(cluster::Scenario::Failback, time / 2, first, threads),
+        code => Ok(code),
+    }
+}
+
+fn run_cluster_sweep(
+    scenario: cluster::Scenario,
+    time: Duration,
+    first: u64,
+    threads: usize,
+) -> io::Result<u8> {
+    let report = cluster::sweep::sweep(scenario, first..u64::MAX, time, threads);
     let mut out = io::stdout();
     writeln!(out, "{report}")?;
     if let Some((script, failed)) = &report.failed {
@@ -324,7 +352,7 @@ fn run_cluster_sweep(time: Duration, first: u64, threads: usize) -> io::Result<u
         return Ok(code);
     }
     for reached in report.missed() {
-        writeln!(out, "never reached with sockets: {reached:?}")?;
+        writeln!(out, "never reached in {}: {reached:?}", scenario.name())?;
     }
     Ok(if report.missed().is_empty() { 0 } else { FAILED })
 }

@@ -9,15 +9,17 @@ use std::thread;
 use sim::cluster::command::first_difference;
 use sim::cluster::reach::Reached;
 use sim::cluster::steps::{Step, play};
-use sim::cluster::{Outcome, Reach, Report, Script};
+use sim::cluster::{Outcome, Reach, Report, Scenario, Script};
 
 const SEEDS: u64 = 20;
 
 /// Runs a world in another process and returns its trace.
-fn elsewhere(seed: u64, name: &str) -> Vec<String> {
-    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{seed}.trace"));
+fn elsewhere(scenario: Scenario, seed: u64, name: &str) -> Vec<String> {
+    let world = scenario.name();
+    let file = format!("{name}-{world}-{seed}.trace");
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(file);
     let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
-    command.arg(seed.to_string()).args(["--scenario", "pg_forward", "--trace"]).arg(&file);
+    command.arg(seed.to_string()).args(["--scenario", world, "--trace"]).arg(&file);
     let Output { status, stdout, stderr } = command.output().expect("the simulator starts");
     let said = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
     assert!(status.success(), "seed {seed} ended with {status}:\n{said}");
@@ -32,29 +34,42 @@ fn check_same(seed: u64, one: &[String], other: &[String], where_to: &str) {
 }
 
 /// Twice here, twice elsewhere.
-fn check_seed(seed: u64) -> Report {
-    let report = Script::new(seed).play();
+fn check_seed(scenario: Scenario, seed: u64) -> Report {
+    let script = Script::new(scenario, seed);
+    let report = script.play();
     assert!(20 < report.trace.len(), "seed {seed}: hardly anything happened");
-    assert_eq!(report.outcome, Outcome::Arrived, "sim {seed} --scenario pg_forward");
-    check_same(seed, &report.trace, &Script::new(seed).play().trace, "in the same process");
-    check_same(seed, &report.trace, &elsewhere(seed, "first"), "in another process");
-    check_same(seed, &report.trace, &elsewhere(seed, "second"), "in a third process");
+    assert_eq!(report.outcome, Outcome::Arrived, "{}", script.command());
+    check_same(seed, &report.trace, &script.play().trace, "in the same process");
+    check_same(seed, &report.trace, &elsewhere(scenario, seed, "first"), "in another process");
+    check_same(seed, &report.trace, &elsewhere(scenario, seed, "second"), "in a third process");
     report
+}
+
+/// Checks all seeds on two threads. Returns how many kinds of faults there were.
+fn check_seeds(scenario: Scenario) -> usize {
+    let check = |first: u64| -> Vec<Report> {
+        let seeds = (0..SEEDS).filter(|seed| seed % 2 == first);
+        seeds.map(|seed| check_seed(scenario, seed)).collect()
+    };
+    let reports: Vec<Report> = thread::scope(|scope| {
+        let halves = [scope.spawn(move || check(0)), scope.spawn(move || check(1))];
+        halves.into_iter().flat_map(|half| half.join().expect("no check panics")).collect()
+    });
+    let mut reach = Reach::default();
+    reports.iter().for_each(|report| reach.merge(&report.reach));
+    reach.faults()
 }
 
 #[test]
 fn a_seed_does_the_same_again_in_this_process_and_in_others() {
-    let check = |first: u64| -> Vec<Report> {
-        (0..SEEDS).filter(|seed| seed % 2 == first).map(check_seed).collect()
-    };
-    let reports: Vec<Report> = thread::scope(|scope| {
-        let halves = [scope.spawn(move || check(0)), scope.spawn(move || check(1))];
-        halves.into_iter().flat_map(|half| half.join().unwrap()).collect()
-    });
-    let mut reach = Reach::default();
-    reports.iter().for_each(|report| reach.merge(&report.reach));
-    let faults = reach.faults();
-    assert!(15 < faults, "{SEEDS} seeds have {faults} kinds of faults only:\n{reach}");
+    let faults = check_seeds(Scenario::PgForward);
+    assert!(15 < faults, "{SEEDS} seeds have {faults} kinds of faults only");
+}
+
+#[test]
+fn a_seed_of_changefeeds_does_the_same_again() {
+    let faults = check_seeds(Scenario::Failback);
+    assert!(10 < faults, "{SEEDS} seeds have {faults} kinds of faults only");
 }
 
 /// A position that another replicator saves after we have looked at the source is not beyond the end of the

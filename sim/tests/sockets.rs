@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use sim::cluster::Scenario;
 use sim::cluster::sweep::sweep;
 
 /// The same worlds each time, so that a change is not blamed for an old fault; `make sim-long` has others.
@@ -15,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 #[test]
 fn many_seeds_keep_every_promise() {
     let threads = available_parallelism().map_or(2, usize::from);
-    let report = sweep(SEEDS, LIMIT, threads);
+    let report = sweep(Scenario::PgForward, SEEDS, LIMIT, threads);
     if let Some((script, failed)) = &report.failed {
         // Seeds are begun in their order, so this many came before.
         panic!("successes: {}\n{failed:?}\n{}", script.seed - SEEDS.start, script.command());

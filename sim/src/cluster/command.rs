@@ -54,7 +54,7 @@ fn tell(script: &Script, report: &Report, out: &mut impl Write) -> io::Result<u8
         Outcome::NotLive(what) => (what.as_str(), NOT_LIVE),
     };
     if code != 0 {
-        writeln!(out, "# {:#?}", report.drawn)?;
+        writeln!(out, "# {}", report.drawn)?;
         let skipped = report.trace.len().saturating_sub(LAST_LINES);
         for line in &report.trace[skipped..] {
             writeln!(out, "{line}")?;

@@ -1,12 +1,15 @@
 //! The program's way to the simulated network.
+use std::fmt;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
+use replicator_io::http::Listen;
 use replicator_io::net::Dial;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use turmoil::net::TcpStream;
+use turmoil::net::{TcpListener, TcpStream};
 
 /// Dials the hosts of a simulation by their names, from one host. Clones dial from the same one.
 ///
@@ -31,6 +34,44 @@ impl SimDial {
     pub fn set_dying(&self, dying: bool) {
         lock(&self.sockets).dying = dying;
     }
+
+    /// Waits for connections, which are closed as those that are dialled.
+    ///
+    /// # Errors
+    ///
+    /// Something else listens there.
+    pub async fn listen(&self, port: u16) -> io::Result<SimListen> {
+        let listener = TcpListener::bind(("0.0.0.0", port)).await?;
+        Ok(SimListen { listener, sockets: Arc::clone(&self.sockets) })
+    }
+}
+
+/// Keeps a connection, and closes it with the others.
+fn kept(sockets: &Arc<Mutex<Sockets>>, stream: TcpStream) -> SimStream {
+    let socket = Arc::new(Mutex::new(Some(stream)));
+    lock(sockets).open.push(Arc::clone(&socket));
+    SimStream { socket, sockets: Arc::clone(sockets) }
+}
+
+/// Where connections come in.
+pub struct SimListen {
+    listener: TcpListener,
+    sockets: Arc<Mutex<Sockets>>,
+}
+
+impl fmt::Debug for SimListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimListen").field("sockets", &self.sockets).finish_non_exhaustive()
+    }
+}
+
+impl Listen for SimListen {
+    type Stream = SimStream;
+
+    async fn accept(&mut self) -> io::Result<(SimStream, SocketAddr)> {
+        let (stream, peer) = self.listener.accept().await?;
+        Ok((kept(&self.sockets, stream), peer))
+    }
 }
 
 impl Dial for SimDial {
@@ -38,9 +79,7 @@ impl Dial for SimDial {
 
     async fn dial(&self, host: &str, port: u16) -> io::Result<SimStream> {
         let stream = TcpStream::connect((host, port)).await?;
-        let socket = Arc::new(Mutex::new(Some(stream)));
-        lock(&self.sockets).open.push(Arc::clone(&socket));
-        Ok(SimStream { socket, sockets: Arc::clone(&self.sockets) })
+        Ok(kept(&self.sockets, stream))
     }
 }
 

@@ -4,6 +4,7 @@
 //! everything is slightly broken finds less than one in which two things are badly broken.
 use std::time::Duration;
 
+use super::Scenario;
 use crate::random::Random;
 
 /// A kind of fault.
@@ -53,34 +54,85 @@ pub enum Kind {
     Usurp,
     /// Everybody's calendar is set, forward or back.
     ClockJump,
+    /// Those who bring the rows of changefeeds die and go on from what they had saved.
+    KillFeeder,
+    /// The power of the replicator's machine is gone, at an operation of its disk.
+    PowerLoss,
+    /// An operation of the replicator's disk fails.
+    DiskError,
+    /// The replicator's disk is full for a while.
+    DiskFull,
+    /// A changefeed brings rows again that it had brought before.
+    Repeat,
+    /// A changefeed is made again, from an earlier time.
+    Rewind,
+    /// The tables are divided among two changefeeds, which nobody can tell apart.
+    SecondFeed,
 }
 
+/// In worlds of PostgreSQL to PostgreSQL.
+const FORWARD: [Kind; 22] = [
+    Kind::KillReplicator,
+    Kind::StopReplicator,
+    Kind::KillSource,
+    Kind::KillTarget,
+    Kind::Partition,
+    Kind::PartitionOneWay,
+    Kind::Hold,
+    Kind::Stall,
+    Kind::Slow,
+    Kind::Refuse,
+    Kind::StartingUp,
+    Kind::SqlError,
+    Kind::SqlKill,
+    Kind::LostCommit,
+    Kind::LostAnswer,
+    Kind::Zombie,
+    Kind::EndStreams,
+    Kind::FewSessions,
+    Kind::Delay,
+    Kind::Rival,
+    Kind::Usurp,
+    Kind::ClockJump,
+];
+
+/// In worlds of changefeeds.
+const FAILBACK: [Kind; 24] = [
+    Kind::KillReplicator,
+    Kind::StopReplicator,
+    Kind::KillTarget,
+    Kind::Partition,
+    Kind::PartitionOneWay,
+    Kind::Hold,
+    Kind::Stall,
+    Kind::Slow,
+    Kind::Refuse,
+    Kind::StartingUp,
+    Kind::SqlError,
+    Kind::SqlKill,
+    Kind::LostCommit,
+    Kind::LostAnswer,
+    Kind::FewSessions,
+    Kind::Delay,
+    Kind::ClockJump,
+    Kind::KillFeeder,
+    Kind::PowerLoss,
+    Kind::DiskError,
+    Kind::DiskFull,
+    Kind::Repeat,
+    Kind::Rewind,
+    Kind::SecondFeed,
+];
+
 impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 22] = [
-        Self::KillReplicator,
-        Self::StopReplicator,
-        Self::KillSource,
-        Self::KillTarget,
-        Self::Partition,
-        Self::PartitionOneWay,
-        Self::Hold,
-        Self::Stall,
-        Self::Slow,
-        Self::Refuse,
-        Self::StartingUp,
-        Self::SqlError,
-        Self::SqlKill,
-        Self::LostCommit,
-        Self::LostAnswer,
-        Self::Zombie,
-        Self::EndStreams,
-        Self::FewSessions,
-        Self::Delay,
-        Self::Rival,
-        Self::Usurp,
-        Self::ClockJump,
-    ];
+    /// Those of a world.
+    #[must_use]
+    pub const fn of(scenario: Scenario) -> &'static [Self] {
+        match scenario {
+            Scenario::PgForward => &FORWARD,
+            Scenario::Failback => &FAILBACK,
+        }
+    }
 
     /// What it is called on the command line.
     #[must_use]
@@ -108,6 +160,13 @@ impl Kind {
             Self::Rival => "rival",
             Self::Usurp => "usurp",
             Self::ClockJump => "clock-jump",
+            Self::KillFeeder => "kill-feeder",
+            Self::PowerLoss => "power-loss",
+            Self::DiskError => "disk-error",
+            Self::DiskFull => "disk-full",
+            Self::Repeat => "repeat",
+            Self::Rewind => "rewind",
+            Self::SecondFeed => "second-feed",
         }
     }
 }
@@ -133,9 +192,10 @@ pub struct Faults {
 impl Faults {
     /// Draws the faults of a world, which are of exactly the kinds in `only` if that is given.
     #[must_use]
-    pub fn draw(random: &mut Random, only: Option<&[Kind]>) -> Self {
+    pub fn draw(random: &mut Random, scenario: Scenario, only: Option<&[Kind]>) -> Self {
         let percent = random.pick(&[0, 10, 20, 20, 50]);
-        let drawn: Vec<Kind> = Kind::ALL.into_iter().filter(|_| random.chance(percent)).collect();
+        let kinds = Kind::of(scenario).iter().copied();
+        let drawn: Vec<Kind> = kinds.filter(|_| random.chance(percent)).collect();
         Self {
             kinds: only.map_or(drawn, <[Kind]>::to_vec),
             hundredths: random.pick(&[20, 60, 150]),

@@ -133,6 +133,13 @@ impl Injector {
             | Kind::LostAnswer
             | Kind::FewSessions
             | Kind::Delay => self.begin_in_database(world, kind, server, until),
+            Kind::KillFeeder
+            | Kind::PowerLoss
+            | Kind::DiskError
+            | Kind::DiskFull
+            | Kind::Repeat
+            | Kind::Rewind
+            | Kind::SecondFeed => unreachable!("{kind:?} is of worlds with changefeeds"),
         }
     }
 
@@ -196,7 +203,14 @@ impl Injector {
             | Kind::FewSessions
             | Kind::Delay
             | Kind::Rival
-            | Kind::ClockJump => unreachable!("{kind:?} is none between two hosts"),
+            | Kind::ClockJump
+            | Kind::KillFeeder
+            | Kind::PowerLoss
+            | Kind::DiskError
+            | Kind::DiskFull
+            | Kind::Repeat
+            | Kind::Rewind
+            | Kind::SecondFeed => unreachable!("{kind:?} is none between two hosts"),
         }
     }
 
@@ -256,7 +270,14 @@ impl Injector {
             | Kind::EndStreams
             | Kind::Rival
             | Kind::Usurp
-            | Kind::ClockJump => unreachable!("{kind:?} is none of a server that runs"),
+            | Kind::ClockJump
+            | Kind::KillFeeder
+            | Kind::PowerLoss
+            | Kind::DiskError
+            | Kind::DiskFull
+            | Kind::Repeat
+            | Kind::Rewind
+            | Kind::SecondFeed => unreachable!("{kind:?} is none of a server that runs"),
         }
     }
 

@@ -7,10 +7,12 @@
 //!   └───────────► Checker ◄───────────┘          after every step
 //! ```
 //!
-//! Everything follows from one number. Start reading at [`scenario`].
+//! Everything follows from one number. Start reading at [`scenario`]. Changefeeds instead of the source
+//! are in [`failback`].
 pub mod checker;
 pub mod command;
 pub mod dial;
+pub mod failback;
 pub mod fault;
 mod inject;
 pub mod reach;
@@ -27,11 +29,31 @@ pub mod trace;
 pub mod wire;
 
 pub use self::reach::Reach;
-use self::scenario::Drawn;
 pub use self::script::Script;
 
-/// What the world is called on the command line.
-pub const SCENARIO: &str = "pg_forward";
+/// Which world with sockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scenario {
+    /// PostgreSQL to PostgreSQL or CockroachDB.
+    #[default]
+    PgForward,
+    /// Changefeeds to PostgreSQL or CockroachDB.
+    Failback,
+}
+
+impl Scenario {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::PgForward, Self::Failback];
+
+    /// What it is called on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PgForward => "pg_forward",
+            Self::Failback => "failback",
+        }
+    }
+}
 
 /// How a world with sockets ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,8 +77,10 @@ impl Outcome {
 /// A world from its beginning to its end.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// What was drawn for it.
-    pub drawn: Drawn,
+    /// What was drawn for it, as text.
+    pub drawn: String,
+    /// How many transactions the source commits, those that were left out included.
+    pub commits: usize,
     /// How it ended.
     pub outcome: Outcome,
     /// Everything that happened.

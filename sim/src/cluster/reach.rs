@@ -2,6 +2,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::Scenario;
 use super::fault::Kind;
 
 /// A state worth reaching.
@@ -41,11 +42,35 @@ pub enum Reached {
     Altered,
     /// The target was a CockroachDB.
     Cockroach,
+    /// Rows came after a promise about them.
+    LateRows,
+    /// Rows were brought that had been brought before.
+    BroughtAgain,
+    /// A promise was made for the second time, or an older one.
+    PromisedAgain,
+    /// A promise was made while rows that are not of it were on their way.
+    PromiseAmongRows,
+    /// The program died before it answered rows.
+    DiedUnanswered,
+    /// The target was given what it had already.
+    AppliedAgain,
+    /// Constraints were at work.
+    Constraints,
+    /// Staged rows were read in several pages.
+    Paged,
+    /// Staged rows were forgotten.
+    Retired,
+    /// Something could not be staged, and the run ended.
+    StagingFailed,
+    /// The staging file was opened again after an error.
+    Reopened,
+    /// Those who brought rows were sent away.
+    SentAway,
 }
 
 /// What shows in a trace that a state was reached. The words are the program's own, so a sweep that never
 /// finds one of them may only mean that they have changed.
-const MARKS: [(&str, Reached); 10] = [
+const MARKS: [(&str, Reached); 15] = [
     ("replication resumes", Reached::Resumed),
     ("it is not known whether a target transaction has committed", Reached::OutcomeUnknown),
     ("another replicator has taken over", Reached::Fenced),
@@ -56,6 +81,53 @@ const MARKS: [(&str, Reached); 10] = [
     ("stops in good order", Reached::Stopped),
     ("the target rejected a row", Reached::Rejected),
     ("event=piece ", Reached::Pieces),
+    (" exhausted=false", Reached::Paged),
+    ("effect=retire-staged ", Reached::Retired),
+    ("staging failed for", Reached::StagingFailed),
+    ("the staging file is opened again", Reached::Reopened),
+    ("request sent away", Reached::SentAway),
+];
+
+/// What can be reached in worlds of PostgreSQL to PostgreSQL, besides the faults.
+const FORWARD: [Reached; 16] = [
+    Reached::GroupCommit,
+    Reached::OutOfOrder,
+    Reached::Resumed,
+    Reached::OutcomeUnknown,
+    Reached::Fenced,
+    Reached::SlotBusy,
+    Reached::RetriesExhausted,
+    Reached::Silent,
+    Reached::GaveUp,
+    Reached::Stopped,
+    Reached::Resent,
+    Reached::DeadLetter,
+    Reached::Rejected,
+    Reached::Pieces,
+    Reached::Altered,
+    Reached::Cockroach,
+];
+
+/// The same in worlds of changefeeds.
+const FAILBACK: [Reached; 18] = [
+    Reached::GroupCommit,
+    Reached::OutOfOrder,
+    Reached::OutcomeUnknown,
+    Reached::RetriesExhausted,
+    Reached::GaveUp,
+    Reached::Stopped,
+    Reached::Cockroach,
+    Reached::LateRows,
+    Reached::BroughtAgain,
+    Reached::PromisedAgain,
+    Reached::PromiseAmongRows,
+    Reached::DiedUnanswered,
+    Reached::AppliedAgain,
+    Reached::Constraints,
+    Reached::Paged,
+    Reached::Retired,
+    Reached::StagingFailed,
+    Reached::Reopened,
 ];
 
 /// How often each state was reached.
@@ -87,28 +159,15 @@ impl Reach {
         other.counts.iter().for_each(|(reached, count)| self.add(*reached, *count));
     }
 
-    /// What was never reached, although it can be.
+    /// What was never reached, although it can be in such worlds.
     #[must_use]
-    pub fn missed(&self) -> Vec<Reached> {
-        const OTHERS: [Reached; 16] = [
-            Reached::GroupCommit,
-            Reached::OutOfOrder,
-            Reached::Resumed,
-            Reached::OutcomeUnknown,
-            Reached::Fenced,
-            Reached::SlotBusy,
-            Reached::RetriesExhausted,
-            Reached::Silent,
-            Reached::GaveUp,
-            Reached::Stopped,
-            Reached::Resent,
-            Reached::DeadLetter,
-            Reached::Rejected,
-            Reached::Pieces,
-            Reached::Altered,
-            Reached::Cockroach,
-        ];
-        let all = Kind::ALL.into_iter().map(Reached::Fault).chain(OTHERS);
+    pub fn missed(&self, scenario: Scenario) -> Vec<Reached> {
+        let states: &[Reached] = match scenario {
+            Scenario::PgForward => &FORWARD,
+            Scenario::Failback => &FAILBACK,
+        };
+        let all = Kind::of(scenario).iter().copied().map(Reached::Fault);
+        let all = all.chain(states.iter().copied());
         all.filter(|reached| self.count(*reached) == 0).collect()
     }
 

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use turmoil::net::{TcpListener, TcpStream};
 use turmoil::{Builder, Sim};
 
+use super::Scenario;
 use super::checker::Checker;
 use super::fault::{Faults, Kind};
 use super::inject::Injector;
@@ -32,14 +33,14 @@ use crate::story::Story;
 const PORT: u16 = 5_432;
 
 /// Connections that wait to be accepted, and messages on their way in each direction of one.
-const TCP_CAPACITY: usize = 256;
+pub(super) const TCP_CAPACITY: usize = 256;
 
 /// Simulated time that the network moves in one step.
-const TICK: Duration = Duration::from_millis(5);
+pub(super) const TICK: Duration = Duration::from_millis(5);
 
 /// Longest that healed hosts may take until everything has arrived: the longest pauses of the supervisor
 /// and of those who wait for a dead peer, one after the other.
-const HEALED_MAX: Duration = Duration::from_secs(90);
+pub(super) const HEALED_MAX: Duration = Duration::from_secs(90);
 
 /// Everything that is drawn once for a world.
 #[derive(Clone, Debug)]
@@ -78,7 +79,7 @@ impl Drawn {
         Self {
             setup,
             product,
-            faults: Faults::draw(&mut random, only),
+            faults: Faults::draw(&mut random, Scenario::PgForward, only),
             commits: random.within(1, 60),
             lasts: millis(random.within(2_000, 20_000)),
             latency_max: millis(random.pick(&[2, 10, 100])),
@@ -337,7 +338,7 @@ impl World<'_> {
 }
 
 /// Accepts connections for ever and serves each in a task of its own.
-async fn listen<F>(serve: impl Fn(TcpStream) -> F) -> turmoil::Result
+pub(super) async fn listen<F>(serve: impl Fn(TcpStream) -> F) -> turmoil::Result
 where
     F: Future<Output = io::Result<()>> + 'static,
 {

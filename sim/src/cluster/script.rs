@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use super::fault::Kind;
 use super::scenario::{self, Drawn, Verdict};
-use super::{Outcome, Reach, Report, trace};
+use super::{Outcome, Reach, Report, Scenario, failback, trace};
 use crate::os::with_seed;
 use crate::quiet::quietly;
 use crate::shrink::leave_out;
@@ -14,6 +14,8 @@ use crate::shrink::leave_out;
 /// A seed, and what is left out of what follows from it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Script {
+    /// The world.
+    pub scenario: Scenario,
     /// Everything follows from this number.
     pub seed: u64,
     /// The only kinds of faults that exist, if not those that the seed draws.
@@ -34,18 +36,26 @@ enum Part {
 impl Script {
     /// The world of a seed.
     #[must_use]
-    pub fn new(seed: u64) -> Self {
-        Self { seed, ..Self::default() }
+    pub fn new(scenario: Scenario, seed: u64) -> Self {
+        Self { scenario, seed, ..Self::default() }
     }
 
-    /// Runs it: PostgreSQL to PostgreSQL.
+    /// Runs it.
     #[must_use]
     pub fn play(&self) -> Report {
         let script = self.clone();
-        with_seed(self.seed, move || {
-            let drawn = Drawn::new(script.seed, script.faults.as_deref());
-            let told = drawn.clone();
-            played(drawn, move |reach| scenario::run(&told, &script, reach))
+        let only = self.faults.clone();
+        with_seed(self.seed, move || match script.scenario {
+            Scenario::PgForward => {
+                let drawn = Drawn::new(script.seed, only.as_deref());
+                let commits = drawn.commits;
+                played(&drawn, commits, |reach| scenario::run(&drawn, &script, reach))
+            }
+            Scenario::Failback => {
+                let drawn = failback::Drawn::new(script.seed, only.as_deref());
+                let commits = drawn.commits;
+                played(&drawn, commits, |reach| failback::run(&drawn, &script, reach))
+            }
         })
     }
 
@@ -53,13 +63,13 @@ impl Script {
     /// stays as it is.
     #[must_use]
     pub fn shrink(&self) -> Self {
-        let Report { outcome: wanted, drawn, reach, .. } = self.play();
+        let Report { outcome: wanted, commits, reach, .. } = self.play();
         if wanted == Outcome::Arrived {
             return self.clone();
         }
         let parts = (0..reach.begun)
             .map(Part::Fault)
-            .chain((0..drawn.commits).map(Part::Commit))
+            .chain((0..commits).map(Part::Commit))
             .collect::<Vec<_>>();
         let without = |left: &[Part]| {
             let omitted = |part: &Part| !left.contains(part);
@@ -79,9 +89,9 @@ impl Script {
     /// What to type to play it again.
     #[must_use]
     pub fn command(&self) -> String {
-        let Self { seed, faults, omit_faults, omit_commits } = self;
-        let mut text =
-            format!("cargo run --profile sim -p sim -- {seed} --scenario {}", super::SCENARIO);
+        let Self { scenario, seed, faults, omit_faults, omit_commits } = self;
+        let name = scenario.name();
+        let mut text = format!("cargo run --profile sim -p sim -- {seed} --scenario {name}");
         if let Some(faults) = faults {
             let names: Vec<&str> = faults.iter().map(|kind| kind.name()).collect();
             text.push_str(&format!(" --faults {}", names.join(",")));
@@ -96,7 +106,11 @@ impl Script {
 }
 
 /// Runs a world in this thread and reports on it.
-pub(super) fn played(drawn: Drawn, run: impl FnOnce(&mut Reach) -> Verdict) -> Report {
+pub(super) fn played(
+    drawn: &impl fmt::Debug,
+    commits: usize,
+    run: impl FnOnce(&mut Reach) -> Verdict,
+) -> Report {
     let mut reach = Reach::default();
     let (ended, trace) = trace::keep(|| {
         let ended = quietly(AssertUnwindSafe(|| run(&mut reach)));
@@ -108,7 +122,7 @@ pub(super) fn played(drawn: Drawn, run: impl FnOnce(&mut Reach) -> Verdict) -> R
         Err(promise) => Outcome::Broken(promise),
     };
     reach.read(&trace);
-    Report { drawn, outcome, trace, reach }
+    Report { drawn: format!("{drawn:#?}"), commits, outcome, trace, reach }
 }
 
 /// Numbers, written as `3,7-12`.
@@ -158,6 +172,7 @@ impl fmt::Display for Numbers {
 #[cfg(test)]
 mod tests {
     use super::{Numbers, Script};
+    use crate::cluster::Scenario;
     use crate::cluster::fault::Kind;
 
     #[test]
@@ -173,7 +188,9 @@ mod tests {
 
     #[test]
     fn a_command_plays_the_same_world() {
-        let script = Script::new(7);
+        let script = Script::new(Scenario::Failback, 7);
+        assert!(script.command().ends_with("-- 7 --scenario failback"));
+        let script = Script { scenario: Scenario::PgForward, ..script };
         assert!(script.command().ends_with("-- 7 --scenario pg_forward"));
         let faults = Some(vec![Kind::KillSource, Kind::Hold]);
         let omit_faults = "0-3,5".parse().unwrap();

@@ -32,9 +32,8 @@ pub fn play(steps: &[(u64, Step)]) -> Report {
     let steps = steps.to_vec();
     let drawn = Drawn::calm();
     with_seed(0, move || {
-        let told = drawn.clone();
-        played(drawn, move |reach| {
-            run_told(&told, reach, |random, world| {
+        played(&drawn, 0, |reach| {
+            run_told(&drawn, reach, |random, world| {
                 let mut kept = Random::new(random.word());
                 let mut commits = 0;
                 for (at, step) in &steps {

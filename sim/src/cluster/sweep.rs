@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::command::first_difference;
 use super::reach::Reached;
-use super::{Outcome, Reach, Script};
+use super::{Outcome, Reach, Scenario, Script};
 use crate::sweep::each_seed;
 
 /// One seed in this many is played twice, and the two stories are compared.
@@ -14,6 +14,8 @@ const COMPARED: u64 = 16;
 /// What a sweep found.
 #[derive(Debug, Default)]
 pub struct Report {
+    /// The worlds.
+    pub scenario: Scenario,
     /// Seeds that were played.
     pub seeds: u64,
     /// Threads that played them.
@@ -37,20 +39,21 @@ pub enum Failed {
 
 /// Plays seeds in their order until the time is over or a world fails, on `threads` threads.
 #[must_use]
-pub fn sweep(seeds: Range<u64>, time: Duration, threads: usize) -> Report {
+pub fn sweep(scenario: Scenario, seeds: Range<u64>, time: Duration, threads: usize) -> Report {
     let play = |mine: &mut Report, seed| {
-        mine.play(seed);
+        mine.play(scenario, seed);
         mine.failed.is_none()
     };
     let (mut total, took) = each_seed(seeds, time, threads, play, Report::add);
+    total.scenario = scenario;
     total.threads = threads;
     total.took = took;
     total
 }
 
 impl Report {
-    fn play(&mut self, seed: u64) {
-        let script = Script::new(seed);
+    fn play(&mut self, scenario: Scenario, seed: u64) {
+        let script = Script::new(scenario, seed);
         let report = script.play();
         self.seeds += 1;
         self.reach.merge(&report.reach);
@@ -72,19 +75,20 @@ impl Report {
     /// The interesting states that no world reached.
     #[must_use]
     pub fn missed(&self) -> Vec<Reached> {
-        self.reach.missed()
+        self.reach.missed(self.scenario)
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seeds, threads, took, reach, failed: _ } = self;
+        let Self { scenario, seeds, threads, took, reach, failed: _ } = self;
+        let name = scenario.name();
         let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1);
         let tenths = seeds.saturating_mul(10_000) / millis;
         let per_core = tenths / u64::try_from(*threads).unwrap_or(1).max(1);
         write!(
             f,
-            "with sockets:\n{reach}{seeds} seeds in {} s on {threads} threads: {}.{} seeds/s, {}.{} \
+            "{name}:\n{reach}{seeds} seeds in {} s on {threads} threads: {}.{} seeds/s, {}.{} \
              seeds/s per thread",
             took.as_secs(),
             tenths / 10,
@@ -100,19 +104,24 @@ mod tests {
     use std::time::Duration;
 
     use super::sweep;
+    use crate::cluster::Scenario;
 
     #[test]
     fn a_sweep_without_time_has_reached_nothing() {
-        let report = sweep(1..2, Duration::ZERO, 2);
-        assert!(report.seeds == 0 && report.failed.is_none());
-        assert!(20 < report.missed().len(), "every interesting state is missed");
+        for scenario in Scenario::ALL {
+            let report = sweep(scenario, 1..2, Duration::ZERO, 2);
+            assert!(report.seeds == 0 && report.failed.is_none());
+            assert!(20 < report.missed().len(), "every interesting state is missed");
+        }
     }
 
     #[test]
     fn a_short_sweep_says_what_it_reached() {
-        let report = sweep(1..5, Duration::from_secs(60), 2);
-        assert_eq!(report.seeds, 4);
-        assert!(report.failed.is_none(), "{:?}", report.failed);
-        assert!(report.to_string().contains("seeds/s per thread"));
+        for scenario in Scenario::ALL {
+            let report = sweep(scenario, 1..5, Duration::from_secs(60), 2);
+            assert_eq!(report.seeds, 4);
+            assert!(report.failed.is_none(), "{:?}", report.failed);
+            assert!(report.to_string().contains("seeds/s per thread"));
+        }
     }
 }

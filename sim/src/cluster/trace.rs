@@ -49,6 +49,14 @@ pub fn say(who: &str, what: impl fmt::Display) {
     TRACE.with_borrow_mut(|trace| trace.lines.push(line));
 }
 
+/// Shows the lines after the first `known`. Returns how many there are.
+pub fn look(known: usize, mut see: impl FnMut(&str)) -> usize {
+    TRACE.with_borrow(|trace| {
+        trace.lines.iter().skip(known).for_each(|line| see(line));
+        trace.lines.len()
+    })
+}
+
 /// A promise is broken, which a host saw that cannot end the simulation by itself.
 pub fn broken(what: String) {
     TRACE.with_borrow_mut(|trace| trace.broken = Some(what));
@@ -109,7 +117,7 @@ impl Visit for Text {
 
 #[cfg(test)]
 mod tests {
-    use super::{keep, say, take};
+    use super::{keep, look, say, take};
 
     #[test]
     fn lines_of_others_and_log_lines_of_the_program_keep_their_order() {
@@ -117,6 +125,9 @@ mod tests {
             say("source", "commits");
             tracing::info!(target: "replicator_io::test", rows = 3, "took {}", "it");
             tracing::info!(target: "turmoil", "not ours");
+            let mut seen = 0;
+            assert_eq!(look(1, |line| seen += usize::from(line.contains("took"))), 2);
+            assert_eq!(seen, 1);
             take()
         });
         assert_eq!(

@@ -1,0 +1,210 @@
+//! Looks at every commit of the target and holds it against the source's history.
+//!
+//! The target does not say which transactions a commit holds, but each row has a version, which only one
+//! transaction made. So a commit shows transactions, and of each that it shows all rows must be there, or
+//! newer. A row that is gone may be any of its deletes.
+use std::collections::BTreeMap;
+
+use replicator_core::model::mutation::TableId;
+use replicator_core::model::time::Hlc;
+
+use super::feed::{Feeds, time_of};
+use crate::cluster::reach::{Reach, Reached};
+use crate::cluster::sql::{CommitRecord, SqlServer};
+use crate::cluster::trace::{self, say};
+use crate::database::Rows;
+use crate::model::{Does, History};
+use crate::schema::{Tuple, index, schema};
+
+/// A row, wherever it is.
+type Place = (TableId, Tuple);
+
+/// What the program logs when a run begins.
+const BEGINS: &str = "conveyor begins";
+
+/// What it logs when rows up to a time may be forgotten: they are in the target, and that is saved.
+const RETIRES: &str = "effect=retire-staged ";
+
+/// What the target has shown so far.
+#[derive(Debug)]
+pub(super) struct Checker {
+    // Whether a commit holds whole transactions. Not if one feed promises what another one still brings.
+    whole: bool,
+    looked: usize,
+    tables: Vec<Rows>,
+    // What each row was, after which transaction.
+    past: BTreeMap<Place, Vec<(usize, Option<Tuple>)>>,
+    known: usize,
+    // The newest version that a row has shown, and how many runs had begun by then.
+    shown: BTreeMap<Place, (usize, usize)>,
+    // The newest transaction that was shown.
+    newest: Option<usize>,
+    // How many runs have begun, in how many lines of the trace.
+    runs: usize,
+    lines: usize,
+    /// The time up to which rows may be forgotten.
+    pub(super) retired: Hlc,
+    /// What was reached.
+    pub(super) reach: Reach,
+}
+
+impl Checker {
+    /// Before the first commit.
+    pub(super) fn new(whole: bool) -> Self {
+        Self {
+            whole,
+            looked: 0,
+            tables: schema().catalog.tables().map(|_| Rows::new()).collect(),
+            past: BTreeMap::new(),
+            known: 0,
+            shown: BTreeMap::new(),
+            newest: None,
+            runs: 0,
+            lines: 0,
+            retired: Hlc::default(),
+            reach: Reach::default(),
+        }
+    }
+
+    /// Looks at what the target has committed since the last look.
+    pub(super) fn look(&mut self, feeds: &Feeds, target: &SqlServer) {
+        self.read_log();
+        let fresh = target.commits_since(self.looked);
+        if fresh.is_empty() {
+            return;
+        }
+        self.looked += fresh.len();
+        let promised = feeds.promised_max();
+        feeds.with_history(|history| {
+            self.learn(history);
+            fresh.iter().for_each(|commit| self.commit(history, promised, commit));
+        });
+    }
+
+    /// Reads what the program has logged since the last look.
+    fn read_log(&mut self) {
+        let Self { runs, retired, lines, .. } = self;
+        *lines = trace::look(*lines, |line| {
+            *runs += usize::from(line.contains(BEGINS));
+            if let Some((_, through)) = line.split_once(RETIRES) {
+                let time = through.split(' ').nth(1).and_then(|time| time.parse::<Hlc>().ok());
+                *retired = time.expect("a retirement has a time").max(*retired);
+            }
+        });
+    }
+
+    /// Takes note of what the source has committed.
+    fn learn(&mut self, history: &History) {
+        for (tx, commit) in history.commits().iter().enumerate().skip(self.known) {
+            for change in &commit.changes {
+                let row = match &change.does {
+                    Does::Put(row) => Some(row.clone()),
+                    Does::Delete => None,
+                    Does::Set(_) | Does::Move(..) | Does::Truncate => {
+                        unreachable!("a changefeed tells how rows ended")
+                    }
+                };
+                let place = (change.table, change.key.clone());
+                self.past.entry(place).or_default().push((tx, row));
+            }
+        }
+        self.known = history.commits().len();
+    }
+
+    fn commit(&mut self, history: &History, promised: Hlc, commit: &CommitRecord) {
+        let mut changed = Vec::new();
+        for change in &commit.changes {
+            let Some((table, key, old, new)) = change.simulated() else { continue };
+            let rows = &mut self.tables[index(table)];
+            let had = match new.clone() {
+                Some(row) => rows.insert(key.clone(), row),
+                None => rows.remove(&key),
+            };
+            assert!(had == old, "the target's commits do not follow from each other");
+            changed.push(((table, key), new));
+        }
+        let mut shown = Vec::new();
+        let mut again = 0;
+        for (place, new) in &changed {
+            let versions = self.versions(place, new.as_ref());
+            let name = schema().name(place.0);
+            let first = versions.first();
+            let Some(first) = first else {
+                panic!("{name} {:?} is {new:?}, which the source never had", place.1)
+            };
+            let time = time_of(&history.commits()[*first]);
+            assert!(
+                time <= promised,
+                "I5: {name} {:?} of {time} is applied, promised is {promised}",
+                place.1
+            );
+            again += usize::from(self.i3_a_row_moves_forward(place, &versions));
+            shown.push((place, versions));
+        }
+        if self.whole {
+            for (place, versions) in &shown {
+                self.i4_a_transaction_is_whole(history, place, versions);
+            }
+        }
+        let mut txs: Vec<usize> =
+            shown.iter().filter_map(|(_, versions)| versions.last().copied()).collect();
+        txs.sort_unstable();
+        txs.dedup();
+        say("target", format_args!("commits {} rows of transactions {txs:?}", changed.len()));
+        self.reach.add(Reached::AppliedAgain, again);
+        self.reach.add(Reached::GroupCommit, usize::from(1 < txs.len()));
+        let last = txs.last().copied();
+        self.reach.add(Reached::OutOfOrder, usize::from(again == 0 && last < self.newest));
+        self.newest = self.newest.max(last);
+    }
+
+    /// The transactions after which the row was this.
+    fn versions(&self, place: &Place, row: Option<&Tuple>) -> Vec<usize> {
+        let past = self.past.get(place).map(Vec::as_slice).unwrap_or_default();
+        let same = past.iter().filter(|(_, version)| version.as_ref() == row);
+        same.map(|(tx, _)| *tx).collect()
+    }
+
+    /// Only a run that has begun since may apply what the one before it had applied. Returns whether it did.
+    fn i3_a_row_moves_forward(&mut self, place: &Place, versions: &[usize]) -> bool {
+        let runs = self.runs;
+        let (newest, begun) = self
+            .shown
+            .get(place)
+            .copied()
+            .map_or((None, 0), |(newest, begun)| (Some(newest), begun));
+        let forward = versions.iter().copied().find(|tx| newest < Some(*tx));
+        let back = forward.is_none();
+        assert!(
+            !back || begun < runs,
+            "I3: {} {:?} shows transaction {versions:?} after {newest:?}",
+            schema().name(place.0),
+            place.1
+        );
+        // What is gone may have been gone more than once, and the oldest of it accuses nobody.
+        let now = if begun < runs { versions.first().copied() } else { forward };
+        let now = now.expect("it is some version");
+        self.shown.insert(place.clone(), (now, runs));
+        back
+    }
+
+    /// Of one of the transactions that a row may show all other rows are there, or newer.
+    fn i4_a_transaction_is_whole(&self, history: &History, place: &Place, versions: &[usize]) {
+        let whole = |tx: &usize| {
+            let changes = &history.commits()[*tx].changes;
+            changes.iter().all(|change| self.reaches(&(change.table, change.key.clone()), *tx))
+        };
+        assert!(
+            versions.iter().any(whole),
+            "I4: {} {:?} shows transaction {versions:?}, of which other rows are missing",
+            schema().name(place.0),
+            place.1
+        );
+    }
+
+    /// Whether a row shows a transaction that changed it, or a later one.
+    fn reaches(&self, place: &Place, tx: usize) -> bool {
+        let row = self.tables[index(place.0)].get(&place.1);
+        self.versions(place, row).last().is_some_and(|version| tx <= *version)
+    }
+}

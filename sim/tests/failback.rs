@@ -1,0 +1,93 @@
+//! Worlds of changefeeds: many seeds keep every promise, everything arrives, and the interesting states are
+//! reached. Bugs that were found are stories here.
+use std::ops::Range;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use sim::cluster::failback::steps::{Step, play};
+use sim::cluster::reach::Reached;
+use sim::cluster::sweep::sweep;
+use sim::cluster::{Outcome, Scenario};
+
+/// The same worlds each time, so that a change is not blamed for an old fault; `make sim-long` has others.
+const SEEDS: Range<u64> = 0..200;
+
+/// Far longer than it takes.
+const LIMIT: Duration = Duration::from_secs(600);
+
+#[test]
+fn many_seeds_keep_every_promise() {
+    let threads = available_parallelism().map_or(2, usize::from);
+    let report = sweep(Scenario::Failback, SEEDS, LIMIT, threads);
+    if let Some((script, failed)) = &report.failed {
+        // Seeds are begun in their order, so this many came before.
+        panic!("successes: {}\n{failed:?}\n{}", script.seed - SEEDS.start, script.command());
+    }
+    assert_eq!(report.seeds, SEEDS.end - SEEDS.start, "there was no time for the others");
+    // Longer sweeps reach them all.
+    assert!(report.missed().len() < 4, "never reached: {:?}", report.missed());
+}
+
+/// What was applied and forgotten is no news when it comes again.
+#[test]
+fn a_feed_that_begins_anew_changes_nothing() {
+    let report = play(&[
+        (500, Step::Insert("plain", &[1, 0, 0])),
+        (1_000, Step::Replace("plain", &[1, 5, 0])),
+        (1_500, Step::Insert("plain", &[2, 0, 0])),
+        (2_000, Step::Delete("plain", 2)),
+        (8_000, Step::Rewind),
+    ]);
+    assert_eq!(report.outcome, Outcome::Arrived, "{:#?}", report.trace);
+    assert_eq!(report.reach.count(Reached::LateRows), 4);
+    assert_eq!(report.reach.count(Reached::AppliedAgain), 0);
+}
+
+/// Wrong today: the target keeps no record of what it holds, so a child is applied again whose parent is gone
+/// already. That is refused, again and again, and no checkpoint comes after it.
+#[test]
+fn a_child_that_is_applied_again_without_its_parent_is_refused_for_ever() {
+    let story = [
+        (500, Step::Insert("parent", &[1, 0])),
+        // A checkpoint is saved after three seconds.
+        (3_500, Step::Insert("child", &[1, 1, 0])),
+        (3_900, Step::Delete("child", 1)),
+        (4_300, Step::Delete("parent", 1)),
+        (5_500, Step::Kill("replicator")),
+        (5_700, Step::Restart("replicator")),
+        (7_000, Step::Insert("plain", &[1, 0, 0])),
+    ];
+    let report = play(&story);
+    let Outcome::NotLive(what) = &report.outcome else { panic!("{:#?}", report.trace) };
+    assert!(what.contains("are kept in staging"), "{what}");
+    let refused = report.trace.iter().find(|line| line.contains("the target rejected a row"));
+    assert!(refused.is_some(), "{:#?}", report.trace);
+    // Without the parent it is well.
+    let mut free = story;
+    free[1].1 = Step::Insert("odd", &[1, 0]);
+    free[2].1 = Step::Delete("odd", 1);
+    assert_eq!(play(&free).outcome, Outcome::Arrived);
+}
+
+/// Wrong today: nothing at the target tells a run that is dead from the one that took its place. A transaction
+/// that a dead run had sent to a slow server takes effect after newer ones.
+#[test]
+fn what_a_dead_run_had_sent_takes_effect_after_the_next_one_has_begun() {
+    let story = [
+        (500, Step::Insert("plain", &[1, 0, 0])),
+        (2_000, Step::Delay(3_000)),
+        (2_100, Step::Replace("plain", &[1, 1, 0])),
+        (2_500, Step::Kill("replicator")),
+        (2_600, Step::Delay(0)),
+        (2_700, Step::Restart("replicator")),
+        (3_500, Step::Replace("plain", &[1, 2, 0])),
+        (9_000, Step::Insert("plain", &[2, 0, 0])),
+    ];
+    let report = play(&story);
+    let Outcome::Broken(what) = &report.outcome else { panic!("{:#?}", report.trace) };
+    assert!(what.starts_with("I3: plain [Some(1)] shows transaction [1] after Some(2)"), "{what}");
+    // A server that is quick has done it before the next run begins.
+    let mut quick = story;
+    quick[1].1 = Step::Delay(20);
+    assert_eq!(play(&quick).outcome, Outcome::Arrived);
+}
