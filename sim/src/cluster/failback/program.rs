@@ -139,6 +139,7 @@ pub(super) fn settings(setup: &Setup, random: &mut Random) -> StartSettings {
             on_reject: OnReject::Stop,
             ..core
         },
+        immediate: false,
         webhook: WebhookLimits {
             body: changefeed::Limits::default(),
             bodies_bytes_max: random.pick(&[16 << 10, 1 << 20]),
@@ -148,6 +149,7 @@ pub(super) fn settings(setup: &Setup, random: &mut Random) -> StartSettings {
         discard: None,
         apply_timeout: seconds(random.pick(&[2, 5])),
         dlq_table: DEAD_LETTERS.to_owned(),
+        progress_table: None,
         schema_refresh: random.pick(&[None, Some(seconds(4))]),
         target_pool: PoolLimits {
             sessions_max: random.pick(&[2, 4, 16]).max(core.applies_max),
