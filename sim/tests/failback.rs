@@ -43,11 +43,11 @@ fn a_feed_that_begins_anew_changes_nothing() {
     assert_eq!(report.reach.count(Reached::AppliedAgain), 0);
 }
 
-/// Wrong today: the target keeps no record of what it holds, so a child is applied again whose parent is gone
-/// already. That is refused, again and again, and no checkpoint comes after it.
+/// The target keeps no record of what it holds, so a child is applied again whose parent is gone already. That
+/// was refused for ever once.
 #[test]
-fn a_child_that_is_applied_again_without_its_parent_is_refused_for_ever() {
-    let story = [
+fn a_child_that_is_applied_again_without_its_parent_stops_nothing() {
+    let report = play(&[
         (500, Step::Insert("parent", &[1, 0])),
         // A checkpoint is saved after three seconds.
         (3_500, Step::Insert("child", &[1, 1, 0])),
@@ -56,17 +56,8 @@ fn a_child_that_is_applied_again_without_its_parent_is_refused_for_ever() {
         (5_500, Step::Kill("replicator")),
         (5_700, Step::Restart("replicator")),
         (7_000, Step::Insert("plain", &[1, 0, 0])),
-    ];
-    let report = play(&story);
-    let Outcome::NotLive(what) = &report.outcome else { panic!("{:#?}", report.trace) };
-    assert!(what.contains("are kept in staging"), "{what}");
-    let refused = report.trace.iter().find(|line| line.contains("the target rejected a row"));
-    assert!(refused.is_some(), "{:#?}", report.trace);
-    // Without the parent it is well.
-    let mut free = story;
-    free[1].1 = Step::Insert("odd", &[1, 0]);
-    free[2].1 = Step::Delete("odd", 1);
-    assert_eq!(play(&free).outcome, Outcome::Arrived);
+    ]);
+    assert_eq!(report.outcome, Outcome::Arrived, "{:#?}", report.trace);
 }
 
 /// Wrong today: nothing at the target tells a run that is dead from the one that took its place. A transaction

@@ -109,7 +109,7 @@ const FORWARD: [Reached; 16] = [
 ];
 
 /// The same in worlds of changefeeds.
-const FAILBACK: [Reached; 18] = [
+const FAILBACK: [Reached; 17] = [
     Reached::GroupCommit,
     Reached::OutOfOrder,
     Reached::OutcomeUnknown,
@@ -122,7 +122,6 @@ const FAILBACK: [Reached; 18] = [
     Reached::PromisedAgain,
     Reached::PromiseAmongRows,
     Reached::DiedUnanswered,
-    Reached::AppliedAgain,
     Reached::Constraints,
     Reached::Paged,
     Reached::Retired,

@@ -1,7 +1,7 @@
 //! Makes the faults of a world of changefeeds happen, and ends them.
 use std::time::Duration;
 
-use super::world::{World, needs_free_tables};
+use super::world::{World, is_rough};
 use crate::cluster::fault::{ENDING, Faults, Kind, PASSING};
 use crate::cluster::reach::Reached;
 use crate::cluster::script::Numbers;
@@ -55,7 +55,7 @@ impl Injector {
     pub(super) fn new(faults: Faults, omitted: Numbers, chances: Random) -> Self {
         let random = Random::new(0);
         // What happens between us and the target may end a run.
-        let all = faults.kinds.iter().any(|kind| needs_free_tables(*kind));
+        let all = faults.kinds.iter().any(|kind| is_rough(*kind));
         let links = if all { LINKS.to_vec() } else { vec![LINKS[0]] };
         Self { faults, links, omitted, chances, random, begun: 0, ends: Vec::new() }
     }

@@ -11,13 +11,12 @@
 //! of each row's changes and no other. It promises a time when all rows up to it were answered with 200.
 //! It brings rows again whenever it likes, and goes on from an older time when it has died.
 //!
-//! # What is applied twice
+//! # What is left out
 //!
-//! The target keeps no record of what it holds, so when a run ends in the middle, the next one applies again
-//! what was not yet saved. Rows go back and forth for a moment then, which constraints may refuse: a child comes
-//! again when its parent is gone already. So a world has either faults that end runs, or tables with
-//! constraints. Nor does the target know which run is the newest, so no server here is so slow that it does
-//! what a dead run had asked for after the next one has begun. `tests/failback.rs` shows what would happen.
+//! The target has no table of progress, so it does not know which run is the newest. No server here is so slow
+//! that it does what a dead run had asked for after the next one has begun; `tests/failback.rs` shows what would
+//! happen. Where two feeds share the schema, tables have no constraints: a child may be promised whose parent
+//! is still to come.
 mod caller;
 mod checker;
 mod feed;

@@ -63,11 +63,11 @@ impl Drawn {
         let mut setup = Setup::draw(SourceKind::Changefeed, random.word());
         let product = random.pick(&[Product::Postgres, Product::Postgres, Product::Cockroach]);
         let mut faults = Faults::draw(&mut random, Scenario::Failback, only);
-        // In half of the worlds runs do not end in the middle, and constraints are at work.
+        // In half of the worlds runs do not end in the middle.
         if random.chance(50) && only.is_none() {
-            faults.kinds.retain(|kind| !needs_free_tables(*kind));
+            faults.kinds.retain(|kind| !is_rough(*kind));
         }
-        if faults.kinds.iter().any(|kind| needs_free_tables(*kind)) {
+        if faults.kinds.contains(&Kind::SecondFeed) {
             setup.tables = FREE.to_vec();
         }
         setup.tables.retain(|table| *table != BULK);
@@ -130,7 +130,7 @@ impl Drawn {
 }
 
 /// Whether a run may end in the middle, or rows may come in an order that was none of the source's.
-pub(super) const fn needs_free_tables(kind: Kind) -> bool {
+pub(super) const fn is_rough(kind: Kind) -> bool {
     match kind {
         Kind::StopReplicator
         | Kind::Partition
