@@ -333,7 +333,7 @@ impl Machine {
             Failure::Transient { detail } if whole => self.rest(job, detail),
             Failure::Transient { detail } => Err(Stop::PieceLost { detail }),
             Failure::Constraint { .. } | Failure::Rejected { .. }
-                if job.request.order == ApplyOrder::Netted =>
+                if matches!(job.request.order, ApplyOrder::Netted | ApplyOrder::Settled(_)) =>
             {
                 job.request.order = ApplyOrder::Source;
                 self.start_apply(job, effects);

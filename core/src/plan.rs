@@ -6,7 +6,7 @@
 //!   from tables that nobody refers to, upserts parents first, deletes children first. Foreign keys are
 //!   checked at the end of a statement, so rows of one table may refer to each other in any order.
 //!   Refused only where unique values are handed from row to row, or tables form a cycle.
-//! - **Settled.** Netted, with rows that have unique values one by one, and some of them last. For what may
+//! - **Settled.** Netted, but row by row, and some of them last. For what may
 //!   be in the target already, or parts of it.
 //! - **Source order.** Every change, in the order the source made them. It satisfied the same
 //!   constraints there, so it does here. Neighbours of one kind share a statement. A changefeed does not
@@ -89,7 +89,7 @@ struct Net<'a> {
     change: Cow<'a, Change>,
 }
 
-/// `settled` are rows that go last, if rows with unique values are to go alone.
+/// `settled` are rows that go last, if all are to go alone.
 fn netted<'a>(
     catalog: &Catalog,
     mutations: &'a [Mutation],
@@ -128,7 +128,9 @@ fn netted<'a>(
         };
         let Some(row) = row else { continue };
         let table = catalog.table(net.table);
-        let alone = settled.is_some() && !table.uniques.is_empty();
+        // Rows that refer to each other in a circle need one statement.
+        let circles = table.foreign_keys.iter().any(|fk| fk.parent == net.table);
+        let alone = settled.is_some() && (!circles || !table.uniques.is_empty());
         if alone {
             steps.cut();
         }

@@ -54,6 +54,11 @@ impl Store {
         self.tells = false;
     }
 
+    /// From here on the target keeps records of what it has.
+    pub fn keep_records(&mut self) {
+        self.tells = true;
+    }
+
     /// Whether the target tells what it has.
     #[must_use]
     pub const fn tells(&self) -> bool {

@@ -64,21 +64,27 @@ impl Jitter {
     }
 }
 
-/// So often rows of a replayed batch change their order at most.
-const SETTLES_MAX: u32 = 1_000;
+/// So many rows of a replayed batch are put last, at most.
+const SETTLED_MAX: usize = 1_000;
 
-/// Lets a row that is in the way of none, but refused itself, go last. The last values of all rows contradict
-/// neither each other nor the rest of the target, so there is an order in which they can be written, unless
-/// rows exchange unique values. Returns whether it is worth another try.
+/// Lets a row that was refused go last: another one has to let go of something first, such as a unique value, or
+/// to come first, such as its parent. The last values of all rows contradict neither each other nor the rest of
+/// the target, so there is an order in which they can be written, unless rows exchange something. Returns
+/// whether it is worth another try.
 pub(super) fn settle(job: &mut Job, at: Option<Range<usize>>) -> bool {
-    if SETTLES_MAX <= job.tries {
-        return false;
-    }
     let refused = at.filter(|range| range.len() == 1).map(|range| range.start);
     match (&mut job.request.order, refused) {
         (order @ ApplyOrder::Netted, _) => *order = ApplyOrder::Settled(Vec::new()),
         (ApplyOrder::Settled(last), Some(refused)) => {
-            last.retain(|index| *index != refused);
+            match last.iter().position(|index| *index == refused) {
+                // All of them had their turn at the end since the last one came to them.
+                Some(_) if usize::try_from(job.tries).is_ok_and(|tries| last.len() < tries) => {
+                    return false;
+                }
+                Some(place) => drop(last.remove(place)),
+                None if SETTLED_MAX <= last.len() => return false,
+                None => job.tries = 0,
+            }
             last.push(refused);
         }
         (ApplyOrder::Settled(_), None) | (ApplyOrder::Source | ApplyOrder::RowWise(_), _) => {

@@ -229,8 +229,8 @@ pub enum ApplyOrder {
     Netted,
     /// Every change in source order, which satisfied the same constraints at the source.
     Source,
-    /// Like `Netted`, but rows with unique values go alone, and these last, in this order. A row is meant by
-    /// the index of its last mutation.
+    /// Like `Netted`, but each row goes alone, unless it may be part of a circle, and these go last, in this
+    /// order. A row is meant by the index of its last mutation.
     Settled(Vec<usize>),
     /// Like `Source`, and each of these mutations in a statement of its own, to find the one that is
     /// refused.
