@@ -39,7 +39,7 @@ impl Run {
         now: MonoTime,
     ) -> Self {
         let config = setup.config;
-        let horizon = (!store.tells()).then(|| store.horizon());
+        let horizon = store.has_horizon().then(|| store.horizon());
         let machine = resume(config, &durable, horizon, now);
         let steps = setup.replays.then(Vec::new);
         Self { fence, durable, config, horizon, began: now, machine, steps, tape: None }

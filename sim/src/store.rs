@@ -21,6 +21,7 @@ pub struct Store {
     horizon: Hlc,
     // Whether the target tells what it has.
     tells: bool,
+    has_horizon: bool,
     // By time and key. The key is what the source sent: two rows of a table whose keys we cannot compare
     // have the same `RowKey`.
     staged: BTreeMap<(Hlc, TableId, Tuple), Mutation>,
@@ -49,20 +50,33 @@ impl Store {
         Self { resolved, tells: true, ..Self::default() }
     }
 
-    /// From here on the target keeps no records of what it has.
-    pub fn keep_no_records(&mut self) {
-        self.tells = false;
-    }
-
-    /// From here on the target keeps records of what it has.
-    pub fn keep_records(&mut self) {
-        self.tells = true;
-    }
-
     /// Whether the target tells what it has.
     #[must_use]
     pub const fn tells(&self) -> bool {
         self.tells
+    }
+
+    /// From here on it is saved how far rows may get into the target.
+    pub fn keep_horizon(&mut self) {
+        self.has_horizon = true;
+    }
+
+    /// Whether that is saved.
+    #[must_use]
+    pub const fn has_horizon(&self) -> bool {
+        self.has_horizon
+    }
+
+    /// From here on the target keeps no records of what it has.
+    pub fn keep_no_records(&mut self) {
+        self.tells = false;
+        self.has_horizon = true;
+    }
+
+    /// From here on the target keeps records of what it has, and nothing else tells of it.
+    pub fn keep_records(&mut self) {
+        self.tells = true;
+        self.has_horizon = false;
     }
 
     /// How far rows may have got into the target.

@@ -22,7 +22,7 @@ impl Machine {
         self
     }
 
-    /// From here on for a target that does not tell what it has. `horizon` is what an earlier run
+    /// From here on for a target that may not tell what it has. `horizon` is what an earlier run
     /// [saved](Effect::SaveHorizon); zero if none did. What an earlier run sent to the target must have ended.
     ///
     /// To be called before the first step.

@@ -64,8 +64,8 @@ impl Jitter {
     }
 }
 
-/// So many rows of a replayed batch are put last, at most.
-const SETTLED_MAX: usize = 1_000;
+/// So many rows of a replayed batch are put last, at most: some twenty thousand tries in the worst case.
+const SETTLED_MAX: usize = 200;
 
 /// Lets a row that was refused go last: another one has to let go of something first, such as a unique value, or
 /// to come first, such as its parent. The last values of all rows contradict neither each other nor the rest of

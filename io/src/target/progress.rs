@@ -126,7 +126,7 @@ impl<D: Dial> ProgressTable<D> {
         let key = "SELECT conname::TEXT FROM pg_catalog.pg_constraint \
                    WHERE conrelid = $1::TEXT::REGCLASS AND contype = 'p'";
         let named: [Param<'_>; 1] = [(table, Type::TEXT)];
-        let asks = [
+        let mut asks = vec![
             Ask { sql: make, params: both.to_vec() },
             Ask { sql: take, params: one.to_vec() },
             Ask { sql: forget, params: both.to_vec() },
@@ -134,9 +134,17 @@ impl<D: Dial> ProgressTable<D> {
             Ask { sql: read, params: one.to_vec() },
             Ask { sql: key.to_owned(), params: named.to_vec() },
         ];
+        if self.product == Product::Postgres {
+            // Two runs that begin at once must not both make the row of the fence. It waits for those that
+            // write, as the fence does; CockroachDB is serializable and needs no lock.
+            let sql = format!("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE");
+            asks.insert(0, Ask { sql, params: Vec::new() });
+        }
         let answers = self.sessions.ask_again(async |client| transaction(client, &asks).await);
         let answers = answers.await?;
-        let [_, fence, _, _, rows, key] = answers.as_slice() else { return Err(self.unreadable()) };
+        let [.., _, fence, _, _, rows, key] = answers.as_slice() else {
+            return Err(self.unreadable());
+        };
         let fence = fence.first().and_then(|row| u64::try_from(row.get::<_, i64>(0)).ok());
         let key = key.first().map(|row| row.get::<_, String>(0));
         let (Some(fence), Some(applied_key)) = (fence, key) else { return Err(self.unreadable()) };

@@ -205,7 +205,8 @@ impl World {
         mood: Mood,
     ) -> Result<Arrival, Failure> {
         let batch = &request.batch;
-        let replays = batch.after < self.run.horizon().map(Position::Hlc);
+        let replays =
+            !self.target.store.tells() && batch.after < self.run.horizon().map(Position::Hlc);
         let outcome = self.target.apply(fence, request, mood);
         if let Err(failure @ (Failure::Constraint { .. } | Failure::Rejected { .. })) = &outcome {
             // In source order it satisfied the same constraints before. So an older batch is missing, or

@@ -180,7 +180,7 @@ impl<D: Dial> Attempt<D> {
             false => None,
             true => Some(self.immediate(&store, catalog).await?),
         };
-        let horizon = Some(store.horizon().await.map_err(|f| Trouble::staging(&f))?);
+        let horizon = store.horizon().await.map_err(|f| Trouble::staging(&f))?;
         Ok(Begun { store, fence, durable, horizon, immediate })
     }
 
@@ -208,12 +208,11 @@ impl<D: Dial> Attempt<D> {
         let Shared { settings, found, stop, metrics, clock, .. } = &*self.shared;
         let Begun { store: staging, fence, durable, horizon, immediate } = begun;
         let config = Config { batch_growth_max: growth, ..settings.core };
-        let mut machine = Machine::resume(config, Arc::clone(catalog), durable, clock.now());
-        if let Some(horizon) = horizon {
-            machine = machine.at_least_once(horizon);
-        }
+        // Also where the target tells what it has: it may not have told the run before, or not tell the next.
+        let machine = Machine::resume(config, Arc::clone(catalog), durable, clock.now());
+        let mut machine = machine.at_least_once(horizon);
         if let Some(newest) = immediate {
-            machine = machine.immediate(newest.max(horizon.unwrap_or_default()));
+            machine = machine.immediate(newest.max(horizon));
         }
         let (inbox, source) = inbox::open();
         let limits = settings.webhook.body;
@@ -240,8 +239,8 @@ struct Begun<D: Dial> {
     store: Store<D>,
     fence: Fence,
     durable: Durable,
-    // How far earlier runs may have got; `None` if the target tells.
-    horizon: Option<Hlc>,
+    // How far earlier runs may have got.
+    horizon: Hlc,
     // In immediate mode: the time of the newest staged row.
     immediate: Option<Hlc>,
 }
@@ -251,7 +250,6 @@ impl<D: Dial> Begun<D> {
     /// between processes.
     async fn follow(&mut self, table: ProgressTable<D>, seed: u64) -> Result<Record, Trouble> {
         let followed = self.store.follow(table, &mut self.durable, &format!("{seed:016x}")).await;
-        self.horizon = None;
         followed.map_err(|failure| Trouble::staging(&failure))
     }
 }
