@@ -23,7 +23,7 @@ pub(crate) use self::flags::{
     Pools, ProcessFlags, Recording, Reject, StagingSchema, Truncate,
 };
 pub(crate) use self::make_jwt::MakeJwtFlags;
-pub(crate) use self::start::{Listening, StartFlags};
+pub(crate) use self::start::{Listening, Modes, StartFlags};
 
 /// Commands that the documents have and this version has not.
 const NOT_BUILT: [&str; 2] = ["mylogical", "oraclelogminer"];

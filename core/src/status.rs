@@ -24,3 +24,22 @@ pub struct Status {
     /// Bytes those rows take.
     pub buffered_bytes: usize,
 }
+
+impl Status {
+    /// That of two machines which share a schema: it is as far as the slower one.
+    #[must_use]
+    pub fn with(&self, other: &Self) -> Self {
+        let sum = usize::saturating_add;
+        Self {
+            checkpoint: self.checkpoint.min(other.checkpoint),
+            applied: self.applied.min(other.applied),
+            admitted: self.admitted.max(other.admitted),
+            applied_committed: self.applied_committed.min(other.applied_committed),
+            frontier: self.frontier.min(other.frontier),
+            applies: sum(self.applies, other.applies),
+            waiting: sum(self.waiting, other.waiting),
+            buffered_rows: sum(self.buffered_rows, other.buffered_rows),
+            buffered_bytes: sum(self.buffered_bytes, other.buffered_bytes),
+        }
+    }
+}

@@ -16,7 +16,7 @@ use replicator_io::http::HttpLimits;
 use replicator_io::metrics::{Limits, Metrics};
 use replicator_io::net::TcpDial;
 use replicator_io::pg::pool::PoolLimits;
-use replicator_io::replicate::start::{Entrance, StartSettings, StartTarget, start};
+use replicator_io::replicate::start::{Consistency, Entrance, StartSettings, StartTarget, start};
 use replicator_io::source::changefeed::webhook::{Open, WebhookLimits};
 use replicator_io::staging::embedded::{Embedded, EmbeddedSettings, Ledger};
 use replicator_tests::feeder::{Caller, Where};
@@ -128,7 +128,8 @@ fn settings(target: StartTarget) -> StartSettings {
             collapse: true,
             seed: 1,
         },
-        immediate: false,
+        consistency: Consistency::Consistent { window: Duration::ZERO },
+        wall: || WallTime { micros: 0 },
         webhook: WebhookLimits {
             body: changefeed::Limits { body_bytes_max: BODY_BYTES_MAX, ..Default::default() },
             bodies_bytes_max: 8 << 20,

@@ -119,6 +119,16 @@ pub(crate) struct Modes {
     #[arg(action = ArgAction::Set, value_parser = parse_bool)]
     #[arg(default_value = "false", default_missing_value = "true")]
     pub(crate) immediate: bool,
+    /// Apply rows of tables that have no foreign keys, in either direction, as soon as they are staged. Those
+    /// of the other tables wait for the rest of their source transactions.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(action = ArgAction::Set, value_parser = parse_bool)]
+    #[arg(default_value = "false", default_missing_value = "true")]
+    pub(crate) best_effort_only: bool,
+    /// Do so while the target is this far behind the source, until a quarter of that is left; 0 is never.
+    #[arg(long, value_name = "DURATION", default_value = "0s")]
+    #[arg(value_parser = parse_duration, allow_hyphen_values = true)]
+    pub(crate) best_effort_window: GoDuration,
 }
 
 /// Staging.

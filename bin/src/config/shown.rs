@@ -4,6 +4,7 @@ use std::time::Duration;
 use replicator_core::{Config, OnReject};
 use replicator_io::pg::pool::PoolLimits;
 use replicator_io::replicate::PgLogicalSettings;
+use replicator_io::replicate::start::Consistency;
 use serde_json::{Map, Value, json};
 
 use super::{Certificate, Staged, StartConfig};
@@ -64,7 +65,9 @@ pub(crate) fn start_shown(config: &StartConfig) -> Map<String, Value> {
         ("httpResponseTimeout", text(settings.webhook.response_timeout)),
         ("healthCheckTimeout", text(settings.health_timeout)),
         ("ndjsonBufferSize", json!(settings.webhook.body.line_bytes_max)),
-        ("immediate", json!(settings.immediate)),
+        ("immediate", json!(settings.consistency == Consistency::Immediate)),
+        ("bestEffortOnly", json!(settings.consistency == Consistency::BestEffort)),
+        ("bestEffortWindow", json!(window(settings.consistency).map(text))),
         ("targetProgressTable", json!(settings.progress_table)),
         ("discard", json!(settings.discard.is_some())),
         ("scanSize", json!(settings.core.read_rows_max)),
@@ -74,6 +77,13 @@ pub(crate) fn start_shown(config: &StartConfig) -> Map<String, Value> {
     ];
     let rest = applying(&settings.core).into_iter().chain(target(&settings.target_pool));
     map(entries.into_iter().chain(staged).chain(rest))
+}
+
+fn window(consistency: Consistency) -> Option<Duration> {
+    match consistency {
+        Consistency::Consistent { window } => Some(window).filter(|window| !window.is_zero()),
+        Consistency::BestEffort | Consistency::Immediate => None,
+    }
 }
 
 fn applying(core: &Config) -> [Entry; 12] {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use replicator_core::Config;
 use replicator_core::decode::changefeed::Limits;
-use replicator_io::replicate::start::{StagingSettings, StartSettings, StartTarget};
+use replicator_io::replicate::start::{Consistency, StagingSettings, StartSettings, StartTarget};
 use replicator_io::source::changefeed::webhook::WebhookLimits;
 use replicator_io::staging::embedded::EmbeddedSettings;
 
@@ -13,7 +13,7 @@ use super::{
     ListenAddress, applies_max, conninfo, core, dlq_table, names, no_userscript, pool_limits,
     refresh, staging_schema,
 };
-use crate::cli::{Hidden, Listening, StartFlags};
+use crate::cli::{Hidden, Listening, Modes, StartFlags};
 
 /// What `start` needs, checked.
 #[derive(Clone, Debug)]
@@ -83,7 +83,8 @@ pub(crate) fn start(
     let settings = StartSettings {
         target,
         core,
-        immediate: flags.modes.immediate,
+        consistency: consistency(&flags.modes)?,
+        wall: crate::wall,
         webhook: WebhookLimits {
             body,
             bodies_bytes_max: half,
@@ -127,6 +128,18 @@ pub(crate) fn start(
         authenticate: !listening.disable_authentication,
     };
     Ok((config, warnings))
+}
+
+fn consistency(modes: &Modes) -> Result<Consistency, UsageError> {
+    let window = not_negative("bestEffortWindow", modes.best_effort_window)?;
+    match (modes.immediate, modes.best_effort_only) {
+        (true, true) => {
+            Err(UsageError::new("immediate", "excludes --bestEffortOnly: which one is it to be?"))
+        }
+        (true, false) => Ok(Consistency::Immediate),
+        (false, true) => Ok(Consistency::BestEffort),
+        (false, false) => Ok(Consistency::Consistent { window }),
+    }
 }
 
 /// Target tables are looked up by schema and name.

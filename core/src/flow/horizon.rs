@@ -41,6 +41,11 @@ impl Horizon {
         self.replays && first == TxSeq::default().next()
     }
 
+    /// Nothing beyond this time is in the target.
+    pub(crate) fn reach(&self) -> Hlc {
+        self.saved.unwrap_or_default()
+    }
+
     /// Takes what was read up to a time, as it was read: in order.
     pub(crate) fn hold(&mut self, through: Hlc, transactions: Vec<OrderedTx>) {
         let mutations = transactions.iter().flat_map(|tx| &tx.mutations);

@@ -43,7 +43,7 @@ impl Machine {
         rows: Vec<TimedMutation>,
         effects: &mut Effects,
     ) {
-        let promised = self.frontier.group_with(&self.stage.promises()).max(self.sweep.reach());
+        let promised = self.frontier.group_with(&self.stage.promises()).max(self.floor());
         if self.frontier.is_immediate() || rows.iter().any(|row| row.time <= promised) {
             return self.stage.rows_wait(LateRows { requests: alloc::vec![request], rows });
         }
@@ -52,9 +52,10 @@ impl Machine {
         effects.push(Effect::Stage { op, rows, floor: self.floor() });
     }
 
-    /// From here on rows come late. A feed that is new has promised nothing, but reads went further.
+    /// From here on rows come late. A feed that is new has promised nothing, but reads went further; and
+    /// where an earlier run did not wait for promises, what it has applied may be forgotten already.
     fn floor(&self) -> Hlc {
-        self.frontier.group().max(self.sweep.reach())
+        self.frontier.group().max(self.sweep.reach()).max(self.horizon.reach())
     }
 
     /// Starts what waited and needs not wait any more.

@@ -3,6 +3,7 @@ pub mod catalog;
 pub mod fk;
 pub mod ident;
 pub mod key;
+pub mod mode;
 pub mod mutation;
 pub mod mysql;
 pub mod position;

@@ -13,6 +13,7 @@ use replicator_core::Failure;
 use replicator_core::dialect::Product;
 use replicator_core::model::catalog::Catalog;
 use replicator_core::model::ident::TableName;
+use replicator_core::model::mode::Lane;
 use replicator_core::model::position::{Applied, Position};
 use thiserror::Error;
 use tokio_postgres::types::Type;
@@ -94,6 +95,18 @@ impl<D: Dial> ProgressTable<D> {
         }
         let sessions = Sessions::new(pool, "target", timeout);
         Ok(Self { sessions, product, table: name.to_string(), stream: STREAM.to_owned() })
+    }
+
+    /// The same table, for the rows of these tables alone: what it says of other lanes says nothing of them.
+    #[must_use]
+    pub fn of(&self, lane: &Lane) -> Self {
+        let stream = match lane {
+            Lane::Whole => STREAM.to_owned(),
+            Lane::Related(_) => format!("{STREAM}-related"),
+            Lane::Independent(_) => format!("{STREAM}-independent"),
+        };
+        let (sessions, table) = (self.sessions.clone(), self.table.clone());
+        Self { sessions, product: self.product, table, stream }
     }
 
     /// Begins a run: waits for the transactions of earlier ones or fences them off. `store` is what the

@@ -66,11 +66,19 @@ pub enum Reached {
     Reopened,
     /// Those who brought rows were sent away.
     SentAway,
+    /// A run began in best effort.
+    BestEffort,
+    /// A run began in which independent tables waited for promises again, apart from the others.
+    Settling,
+    /// A run ended for another mode.
+    ModeChanged,
+    /// A row was applied before anybody had promised its time.
+    AheadOfPromise,
 }
 
 /// What shows in a trace that a state was reached. The words are the program's own, so a sweep that never
 /// finds one of them may only mean that they have changed.
-const MARKS: [(&str, Reached); 15] = [
+const MARKS: [(&str, Reached); 18] = [
     ("replication resumes", Reached::Resumed),
     ("it is not known whether a target transaction has committed", Reached::OutcomeUnknown),
     ("another replicator has taken over", Reached::Fenced),
@@ -86,6 +94,9 @@ const MARKS: [(&str, Reached); 15] = [
     ("staging failed for", Reached::StagingFailed),
     ("the staging file is opened again", Reached::Reopened),
     ("request sent away", Reached::SentAway),
+    (" in best effort", Reached::BestEffort),
+    (", consistent from ", Reached::Settling),
+    ("conveyor goes on in another mode", Reached::ModeChanged),
 ];
 
 /// What can be reached in worlds of PostgreSQL to PostgreSQL, besides the faults.
@@ -109,7 +120,7 @@ const FORWARD: [Reached; 16] = [
 ];
 
 /// The same in worlds of changefeeds.
-const FAILBACK: [Reached; 17] = [
+const FAILBACK: [Reached; 21] = [
     Reached::GroupCommit,
     Reached::OutOfOrder,
     Reached::OutcomeUnknown,
@@ -127,6 +138,10 @@ const FAILBACK: [Reached; 17] = [
     Reached::Retired,
     Reached::StagingFailed,
     Reached::Reopened,
+    Reached::BestEffort,
+    Reached::Settling,
+    Reached::ModeChanged,
+    Reached::AheadOfPromise,
 ];
 
 /// How often each state was reached.

@@ -6,8 +6,6 @@ const PATH: &str = "the path of each request names its schema";
 const RESUMES: &str = "a run that fails is dropped at once and resumed from the checkpoint";
 const SPREAD: &str = "a connection is closed when its work is done, which spreads them by itself";
 const MEMORY: &str = "--memoryLimit bounds what is held";
-const CONSISTENT: &str = "it is not built yet in this version; source transactions are kept whole and in \
-                          order, which the consistent mode does";
 const RETIRED: &str = "staged rows are removed as soon as the checkpoint is behind them";
 const CHECKED: &str = "the order is checked whenever rows are applied";
 const POLLED: &str =
@@ -37,8 +35,6 @@ const FLAGS: &[Inert] = &[
     inert("stagingJitterTime", Kind::Duration, "15s", SPREAD),
     inert("targetJitterTime", Kind::Duration, "15s", SPREAD),
     inert("quiescentPeriod", Kind::Duration, "10s", "no mutation is deferred"),
-    inert("bestEffortOnly", Kind::Bool, "false", CONSISTENT),
-    inert("bestEffortWindow", Kind::Duration, "0s", CONSISTENT),
     inert("retireOffset", Kind::Duration, "24h0m0s", RETIRED),
     inert("stageMarkAppliedLimit", Kind::Int, "100000", RETIRED),
     inert("stageSanityCheckPeriod", Kind::Duration, "10m0s", CHECKED),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use replicator_io::pg::pool::PoolLimits;
+use replicator_io::replicate::start::Consistency;
 
 use super::{Certificate, Staged, StartConfig, UsageError, start};
 use crate::cli::{Command, parse};
@@ -79,10 +80,19 @@ fn values_arrive_where_they_belong() {
     assert_eq!(settings.webhook.body.line_bytes_max, 99);
     assert_eq!(settings.webhook.body.body_bytes_max, 8 << 20);
     assert_eq!((settings.core.read_rows_max, settings.core.batch_rows_max), (5, 6));
-    assert!(settings.immediate);
+    assert_eq!(settings.consistency, Consistency::Immediate);
     assert_eq!(settings.progress_table.as_deref(), Some("Done"));
     assert_eq!(settings.discard, None, "the delay alone discards nothing");
     assert_eq!(warnings, [""; 0]);
+}
+
+#[test]
+fn rows_wait_for_their_transactions_unless_told_otherwise() {
+    let of = |line: &str| good(line).0.settings.consistency;
+    assert_eq!(of(""), Consistency::Consistent { window: Duration::ZERO });
+    let window = Duration::from_secs(60);
+    assert_eq!(of("--bestEffortWindow 1m"), Consistency::Consistent { window });
+    assert_eq!(of("--bestEffortOnly --bestEffortWindow 1m"), Consistency::BestEffort);
 }
 
 #[test]
@@ -92,7 +102,6 @@ fn what_is_dangerous_is_said() {
         ("", "without --tlsCertificate"),
         ("--discard", "rows are LOST"),
         ("--sourceConn postgresql://h/db", "--sourceConn has no effect"),
-        ("--bestEffortOnly", "--bestEffortOnly has no effect on start: it is not built yet"),
         ("--targetSchema a.b", "the path of each request names its schema"),
     ] {
         let (_, warnings) = good(line);
@@ -115,6 +124,8 @@ fn what_cannot_be_used_is_said_with_the_flag_and_the_way_out() {
         ("--stagingConn postgresql://h/s --stagingSchema a.b.c", "--stagingSchema must be"),
         ("--targetProgressTable a.b", "--targetProgressTable must be the name of a table alone"),
         ("--userscript x.ts", "--userscript is not built yet"),
+        ("--immediate --bestEffortOnly", "--immediate excludes --bestEffortOnly"),
+        ("--bestEffortWindow -1s", "--bestEffortWindow must not be negative"),
         ("--scanSize -1", "--scanSize must not be negative"),
         ("--httpResponseTimeout -1s", "--httpResponseTimeout must not be negative"),
     ] {

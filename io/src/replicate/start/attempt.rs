@@ -1,23 +1,27 @@
 //! One run of one schema's conveyor.
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::mem::discriminant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use replicator_core::decode::changefeed::Changefeed;
 use replicator_core::dialect::{Dialect, Product};
 use replicator_core::model::catalog::Catalog;
 use replicator_core::model::ident::{SchemaName, TableName};
+use replicator_core::model::mode::{Lane, Mode};
 use replicator_core::model::position::PartitionId;
 use replicator_core::model::time::Hlc;
-use replicator_core::{Config, Durable, Machine};
+use replicator_core::{Config, Durable, Failure, Machine};
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::super::ground::connect;
 use super::super::onlooker::Onlooker;
 use super::super::side::{Side, growth, session_options, watch};
 use super::super::trouble::{Trouble, trouble_of};
 use super::conveyor::{Shared, State};
+use super::lanes::{Common, Ending, LaneObserver, LaneStore, Plan, together};
 use super::mysql::{GROWTH, MySqlSide};
+use super::settings::Consistency;
 use super::store::{Owner, Store};
 use super::target::Found;
 use crate::driver::{self, Run, RunError};
@@ -27,7 +31,7 @@ use crate::pg::connect::{AbortOnDrop, SessionOptions};
 use crate::pg::conninfo::ConnInfo;
 use crate::pg::pool::{Pool, PoolLimits};
 use crate::port::{Fence, Staging as _, Target};
-use crate::source::changefeed::inbox::{self, Requests};
+use crate::source::changefeed::inbox::{self, Inbox};
 use crate::source::changefeed::webhook::Live;
 use crate::supervisor::Ended;
 use crate::target::catalog;
@@ -39,26 +43,38 @@ use crate::target::record::Record;
 const PROGRESS_SESSIONS: usize = 2;
 
 /// A run that is under way.
-type Running = AbortOnDrop<Result<Requests, RunError<Infallible>>>;
+type Running = AbortOnDrop<Result<Ending, RunError<Infallible>>>;
 
 /// One run, from the first connection to the last.
 pub(super) struct Attempt<D: Dial> {
     pub(super) shared: Arc<Shared<D>>,
     pub(super) schema: SchemaName,
     pub(super) state: watch::Sender<State>,
+    /// Of the last run.
+    pub(super) mode: Arc<Mutex<Option<Mode>>>,
 }
 
 impl<D: Dial> Attempt<D> {
     pub(super) async fn run(self) -> Ended {
-        let ended = self.try_run().await;
-        // Whoever waits for a run waits for the next one.
-        self.state.send_if_modified(|state| match state {
-            State::Live(_) => {
-                *state = State::Starting;
-                true
+        let ended = loop {
+            let ended = self.try_run().await;
+            // Whoever waits for a run waits for the next one.
+            self.state.send_if_modified(|state| match state {
+                State::Live(_) => {
+                    *state = State::Starting;
+                    true
+                }
+                State::Starting | State::Unknown => false,
+            });
+            match ended {
+                Ok(Ending::Mode(mode)) => {
+                    info!(schema = %self.schema, "conveyor goes on in another mode");
+                    *self.mode() = Some(mode);
+                }
+                Ok(Ending::Stopped) => break Ok(()),
+                Err(trouble) => break Err(trouble),
             }
-            State::Starting | State::Unknown => false,
-        });
+        };
         let metrics = &self.shared.metrics;
         match ended {
             Ok(()) => {
@@ -76,14 +92,18 @@ impl<D: Dial> Attempt<D> {
         }
     }
 
-    async fn try_run(&self) -> Result<(), Trouble> {
+    fn mode(&self) -> MutexGuard<'_, Option<Mode>> {
+        self.mode.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn try_run(&self) -> Result<Ending, Trouble> {
         match &self.shared.found {
             Found::PgWire { conninfo, product } => self.run_pgwire(conninfo, *product).await,
             Found::MySql { conninfo } => self.run_mysql(conninfo).await,
         }
     }
 
-    async fn run_pgwire(&self, conninfo: &ConnInfo, product: Product) -> Result<(), Trouble> {
+    async fn run_pgwire(&self, conninfo: &ConnInfo, product: Product) -> Result<Ending, Trouble> {
         let Shared { dial, settings, clock, .. } = &*self.shared;
         let schema = &self.schema.schema;
         let options = SessionOptions::default();
@@ -105,32 +125,30 @@ impl<D: Dial> Attempt<D> {
             schema_refresh: settings.schema_refresh,
         };
         let mut begun = self.begin(&catalog).await?;
-        let record = match &settings.progress_table {
-            None => None,
-            Some(name) => {
-                let table = self.progress(name, conninfo, product, &catalog)?;
-                Some(begun.follow(table, settings.core.seed).await?)
-            }
-        };
+        if let Some(name) = &settings.progress_table {
+            let table = self.progress(name, conninfo, product, &catalog)?;
+            begun.follow(&table, settings.core.seed).await?;
+        }
         let options = session_options(product, settings.apply_timeout);
         let limits = settings.target_pool;
         let pool: TargetPool<D> =
             Pool::new(dial.clone(), conninfo.clone(), options, limits, *clock);
-        let target = PgTarget::new(pool, side.options(&catalog, record)?).guessing();
-        let running = self.go_on(begun, target, &catalog, growth(product));
+        let target =
+            |record| Ok(PgTarget::new(pool.clone(), side.options(&catalog, record)?).guessing());
+        let running = self.go_on(begun, target, &catalog, growth(product))?;
         let ended = side.watch(running, &catalog).await?;
-        ended.map(drop).map_err(|error| trouble_of(&error, &catalog, |never| match *never {}))
+        ended.map_err(|error| trouble_of(&error, &catalog, |never| match *never {}))
     }
 
-    async fn run_mysql(&self, conninfo: &MySqlConnInfo) -> Result<(), Trouble> {
+    async fn run_mysql(&self, conninfo: &MySqlConnInfo) -> Result<Ending, Trouble> {
         let Shared { settings, clock, .. } = &*self.shared;
         let side = MySqlSide { conninfo, settings, schema: &self.schema.schema };
         let catalog = self.known(side.catalog().await?)?;
         let begun = self.begin(&catalog).await?;
         let target = side.target(&catalog, *clock).await?;
-        let running = self.go_on(begun, target, &catalog, GROWTH);
+        let running = self.go_on(begun, |_| Ok(target.clone()), &catalog, GROWTH)?;
         let ended = watch(running, side.schema_changed(&catalog)).await?;
-        ended.map(drop).map_err(|error| trouble_of(&error, &catalog, |never| match *never {}))
+        ended.map_err(|error| trouble_of(&error, &catalog, |never| match *never {}))
     }
 
     /// The tables of the schema, if there are any.
@@ -173,64 +191,119 @@ impl<D: Dial> Attempt<D> {
             kind: found.kind(),
         };
         let store = Store::new(staging, owner);
-        let (fence, mut durable) = store.begin().await.map_err(|f| Trouble::staging(&f))?;
+        let failed = |failure: Failure| Trouble::staging(&failure);
+        let (fence, mut durable) = store.begin().await.map_err(failed)?;
         durable.resolved.entry(PartitionId(0)).or_default();
-        info!(schema = %self.schema, resolved = %durable.resolved[&PartitionId(0)], "conveyor begins");
-        let immediate = match settings.immediate {
-            false => None,
-            true => Some(self.immediate(&store, catalog).await?),
-        };
-        let horizon = store.horizon().await.map_err(|f| Trouble::staging(&f))?;
-        Ok(Begun { store, fence, durable, horizon, immediate })
-    }
-
-    /// Without promises nobody can tell which of two rows comes first, so there must be no rule about it.
-    async fn immediate(&self, store: &Store<D>, catalog: &Catalog) -> Result<Hlc, Trouble> {
-        let mut tables = catalog.tables();
-        if let Some((_, table)) = tables.find(|(_, table)| !table.foreign_keys.is_empty()) {
-            return Err(Trouble::Lasting(format!(
-                "--immediate is for tables without foreign keys, but table {} of the target has some; leave \
-                 the flag out, or drop them for the time being",
-                table.name
-            )));
+        let horizon = store.horizon().await.map_err(failed)?;
+        // Which tables it is does not matter.
+        let independent = store.of(Lane::Independent(Arc::default()), None);
+        let ahead = independent.horizon().await.map_err(failed)?;
+        let consistency = settings.consistency;
+        let mode = consistency.mode(durable.checkpoint, (settings.wall)(), *self.mode());
+        let plan = Plan::new(consistency, mode, catalog, durable.checkpoint, ahead);
+        *self.mode() = Some(plan.mode);
+        let resolved = durable.resolved[&PartitionId(0)];
+        info!(schema = %self.schema, %resolved, "conveyor begins{plan}");
+        if consistency == Consistency::Immediate {
+            check_immediate(catalog)?;
         }
-        store.newest().await.map_err(|failure| Trouble::staging(&failure))
+        let newest = match plan.is_immediate {
+            false => None,
+            true => Some(store.newest().await.map_err(failed)?),
+        };
+        let lanes = plan.lanes.iter().map(|lane| {
+            let is_related = matches!(lane, Lane::Related(_));
+            let horizon = if is_related { horizon } else { horizon.max(ahead) };
+            let newest = newest.filter(|_| !is_related).map(|newest| newest.max(horizon));
+            let (store, durable) = (store.of(lane.clone(), None), durable.clone());
+            BegunLane { lane: lane.clone(), store, durable, horizon, newest, record: None }
+        });
+        let common = Common::new(plan.lanes.len(), &durable);
+        Ok(Begun { store: store.clone(), fence, lanes: lanes.collect(), common, plan })
     }
 
-    /// Goes on into this target.
+    /// Goes on into the target, which each lane has by itself.
     fn go_on<T: Target>(
         &self,
         begun: Begun<D>,
-        target: T,
+        target: impl Fn(Option<Record>) -> Result<T, Trouble>,
         catalog: &Arc<Catalog>,
         growth: usize,
-    ) -> Running {
+    ) -> Result<Running, Trouble> {
         let Shared { settings, found, stop, metrics, clock, .. } = &*self.shared;
-        let Begun { store: staging, fence, durable, horizon, immediate } = begun;
-        let config = Config { batch_growth_max: growth, ..settings.core };
-        // Also where the target tells what it has: it may not have told the run before, or not tell the next.
-        let machine = Machine::resume(config, Arc::clone(catalog), durable, clock.now());
-        let mut machine = machine.at_least_once(horizon);
-        if let Some(newest) = immediate {
-            machine = machine.immediate(newest.max(horizon));
-        }
-        let (inbox, source) = inbox::open();
-        let limits = settings.webhook.body;
-        let schema = self.schema.schema.clone();
-        let reader = Changefeed::new(Arc::clone(catalog), schema, found.kind(), limits);
-        let live = Arc::new(Live::new(inbox, reader));
-        let observer = Arc::new(Onlooker {
+        let Begun { fence, lanes, common, plan, .. } = begun;
+        let onlooker = Arc::new(Onlooker {
             metrics: Arc::clone(metrics),
             catalog: Arc::clone(catalog),
             progress: None,
             dead_letters: settings.dlq_table.clone(),
         });
-        let (clock, stop) = (*clock, stop.clone());
-        let run = Run { source, staging, target, fence, clock, stop, observer, recorder: None };
+        let (end, ending) = watch::channel(*stop.borrow());
+        let buffered_bytes_max = settings.core.buffered_bytes_max / lanes.len().max(1);
+        let config = Config { batch_growth_max: growth, buffered_bytes_max, ..settings.core };
+        let (mut entrance, mut runs): (Option<Inbox>, Vec<_>) = (None, Vec::new());
+        for (number, lane) in lanes.into_iter().enumerate() {
+            let BegunLane { lane, store, durable, horizon, newest, record } = lane;
+            // Also where the target tells what it has: it may not have told the run before, or not tell the next.
+            let machine = Machine::resume(config, Arc::clone(catalog), durable, clock.now());
+            let mut machine = machine.at_least_once(horizon);
+            if let Some(newest) = newest {
+                machine = machine.immediate(newest);
+            }
+            let (inbox, source) = inbox::open();
+            entrance = Some(match entrance {
+                None => inbox,
+                Some(first) => first.shared(lane, inbox),
+            });
+            let observer = LaneObserver {
+                observer: Arc::clone(&onlooker),
+                common: common.clone(),
+                lane: number,
+            };
+            let run = Run {
+                source,
+                staging: LaneStore::new(store, common.clone(), number),
+                target: target(record)?,
+                fence,
+                clock: *clock,
+                stop: ending.clone(),
+                observer: Arc::new(observer),
+                recorder: None,
+            };
+            runs.push(driver::run(machine, run));
+        }
+        let schema = self.schema.schema.clone();
+        let limits = settings.webhook.body;
+        let reader = Changefeed::new(Arc::clone(catalog), schema, found.kind(), limits);
+        let inbox = entrance.expect("a run has a lane");
         metrics.run_began();
-        let running = AbortOnDrop::spawn(driver::run(machine, run));
-        self.state.send_replace(State::Live(live));
-        running
+        let look = {
+            let (consistency, wall) = (settings.consistency, settings.wall);
+            async move { common.look(&plan, consistency, wall).await }
+        };
+        let all = together(runs, end, stop.clone(), look);
+        let running = AbortOnDrop::spawn(all);
+        self.state.send_replace(State::Live(Arc::new(Live::new(inbox, reader))));
+        Ok(running)
+    }
+}
+
+/// Without promises nobody can tell which of two rows comes first, so there must be no rule about it.
+fn check_immediate(catalog: &Catalog) -> Result<(), Trouble> {
+    for (_, table) in catalog.tables().filter(|(_, table)| !table.uniques.is_empty()) {
+        let table = &table.name;
+        warn!(
+            "table {table} has unique indexes besides its key: with --immediate, a value that goes from one \
+             row to another may be refused until both rows were brought, and stop what comes after it"
+        );
+    }
+    match catalog.tables().find(|(_, table)| !table.foreign_keys.is_empty()) {
+        None => Ok(()),
+        Some((_, table)) => Err(Trouble::Lasting(format!(
+            "--immediate is for tables without foreign keys, but table {} of the target has some; leave \
+             the flag out, or drop them for the time being",
+            table.name
+        ))),
     }
 }
 
@@ -238,18 +311,42 @@ impl<D: Dial> Attempt<D> {
 struct Begun<D: Dial> {
     store: Store<D>,
     fence: Fence,
+    lanes: Vec<BegunLane<D>>,
+    common: Common,
+    plan: Plan,
+}
+
+/// Of a lane.
+struct BegunLane<D: Dial> {
+    lane: Lane,
+    store: Store<D>,
     durable: Durable,
     // How far earlier runs may have got.
     horizon: Hlc,
-    // In immediate mode: the time of the newest staged row.
-    immediate: Option<Hlc>,
+    // Where rows wait for nothing: the time of the newest staged row.
+    newest: Option<Hlc>,
+    record: Option<Record>,
 }
 
 impl<D: Dial> Begun<D> {
     /// Heeds what a table of the target says, and goes on telling it. `seed` is any number that differs
     /// between processes.
-    async fn follow(&mut self, table: ProgressTable<D>, seed: u64) -> Result<Record, Trouble> {
-        let followed = self.store.follow(table, &mut self.durable, &format!("{seed:016x}")).await;
-        followed.map_err(|failure| Trouble::staging(&failure))
+    async fn follow(&mut self, table: &ProgressTable<D>, seed: u64) -> Result<(), Trouble> {
+        let failed = |failure: Failure| Trouble::staging(&failure);
+        let name = self.store.named(&format!("{seed:016x}")).await.map_err(failed)?;
+        let none = Arc::default();
+        let kinds = [Lane::Whole, Lane::Related(Arc::clone(&none)), Lane::Independent(none)];
+        // Also those that this run does not have: what an earlier one sent must not come after it.
+        for kind in kinds {
+            let table = table.of(&kind);
+            let (record, applied) = table.begin(&name).await.map_err(failed)?;
+            let is_it = |lane: &&mut BegunLane<D>| discriminant(&lane.lane) == discriminant(&kind);
+            if let Some(lane) = self.lanes.iter_mut().find(is_it) {
+                lane.durable.applied = applied;
+                lane.record = Some(record);
+                lane.store = lane.store.of(lane.lane.clone(), Some(Arc::new(table)));
+            }
+        }
+        Ok(())
     }
 }

@@ -162,9 +162,10 @@ async fn run<D: Dial>(
     schema: SchemaName,
     state: watch::Sender<State>,
 ) -> SchemaName {
+    let mode = Arc::default();
     let ended = supervise(shared.clock, Backoff::default(), shared.stop.clone(), || {
-        let attempt =
-            Attempt { shared: Arc::clone(&shared), schema: schema.clone(), state: state.clone() };
+        let (shared, schema) = (Arc::clone(&shared), schema.clone());
+        let attempt = Attempt { shared, schema, state: state.clone(), mode: Arc::clone(&mode) };
         Box::pin(attempt.run())
     });
     match ended.await {

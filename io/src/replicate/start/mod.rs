@@ -10,6 +10,7 @@
 mod attempt;
 mod conveyor;
 mod health;
+mod lanes;
 mod mysql;
 mod settings;
 mod store;
@@ -22,7 +23,7 @@ use tokio::sync::watch;
 
 use self::conveyor::Conveyors;
 use self::health::Health;
-pub use self::settings::StartSettings;
+pub use self::settings::{Consistency, StartSettings};
 pub use self::stores::{StagingDatabase, StagingSettings, Stores};
 pub use self::target::{StartTarget, StartTargetError};
 use super::trouble::Trouble;

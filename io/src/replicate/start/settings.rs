@@ -2,10 +2,50 @@
 use std::time::Duration;
 
 use replicator_core::Config;
+use replicator_core::model::mode::Mode;
+use replicator_core::model::position::Position;
+use replicator_core::model::time::{Hlc, WallTime};
 
 use super::target::StartTarget;
 use crate::pg::pool::PoolLimits;
 use crate::source::changefeed::webhook::WebhookLimits;
+
+/// What rows wait for before they are applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consistency {
+    /// For the rest of their source transactions, unless that is further behind than the window: then it is
+    /// best effort until a quarter of that. Zero is no window.
+    Consistent {
+        /// How far the target may be behind the source.
+        window: Duration,
+    },
+    /// Rows of related tables for the rest of their source transactions, the others for nothing.
+    BestEffort,
+    /// For nothing. Only for tables without foreign keys.
+    Immediate,
+}
+
+impl Consistency {
+    /// What a run is to do whose checkpoint is this. `before` is what the last one did.
+    pub(super) fn mode(
+        self,
+        checkpoint: Option<Position>,
+        now: WallTime,
+        before: Option<Mode>,
+    ) -> Mode {
+        let window = match self {
+            Self::Consistent { window } => window,
+            Self::BestEffort => return Mode::BestEffort,
+            Self::Immediate => return Mode::Consistent,
+        };
+        let now = Duration::from_micros(u64::try_from(now.micros).unwrap_or(0));
+        let reached = match checkpoint {
+            Some(Position::Hlc(Hlc { nanos, .. })) => Duration::from_nanos(nanos),
+            Some(Position::Lsn(_)) | None => Duration::ZERO,
+        };
+        Mode::choose(window, now.saturating_sub(reached), before)
+    }
+}
 
 /// What `start` needs.
 #[derive(Clone, Debug)]
@@ -14,8 +54,10 @@ pub struct StartSettings {
     pub target: StartTarget,
     /// Limits and delays of each machine.
     pub core: Config,
-    /// Apply rows when they come, without waiting for promises.
-    pub immediate: bool,
+    /// What rows wait for.
+    pub consistency: Consistency,
+    /// The time by our clock, to tell how far behind the source we are.
+    pub wall: fn() -> WallTime,
     /// How much is taken from those who call us.
     pub webhook: WebhookLimits,
     /// Longest time for an answer about our health.

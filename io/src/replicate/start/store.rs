@@ -2,6 +2,7 @@
 use std::sync::Arc;
 
 use replicator_core::model::catalog::Catalog;
+use replicator_core::model::mode::Lane;
 use replicator_core::model::mutation::TimedMutation;
 use replicator_core::model::position::{PartitionId, Position};
 use replicator_core::model::time::Hlc;
@@ -14,7 +15,6 @@ use crate::port::{Fence, StagedPage, Staging};
 use crate::staging::embedded::EmbeddedStore;
 use crate::staging::rows::{PgRows, RowsOptions};
 use crate::target::progress::ProgressTable;
-use crate::target::record::Record;
 
 /// See the [module docs](self). Clones are the same store.
 #[derive(Debug)]
@@ -86,31 +86,28 @@ impl<D: Dial> Store<D> {
         Self { rows, progress: None }
     }
 
+    /// The same store, of which only the rows of these tables are read and retired, and what the target says of
+    /// them.
+    pub(super) fn of(&self, lane: Lane, progress: Option<Arc<ProgressTable<D>>>) -> Self {
+        let rows = match &self.rows {
+            Rows::Embedded(store) => Rows::Embedded(store.of(lane)),
+            Rows::Database(store) => Rows::Database(store.of(lane)),
+        };
+        Self { rows, progress }
+    }
+
     /// A time at or after that of the newest staged row; zero if there is none.
     pub(super) async fn newest(&self) -> Result<Hlc, Failure> {
         either!(&self.rows, store => store.newest().await)
     }
 
-    /// Begins a run whose progress is also told by a table of the target. What the target has is added to
-    /// `durable`. `fresh` is a name for the store, if it has none yet.
-    pub(super) async fn follow(
-        &mut self,
-        table: ProgressTable<D>,
-        durable: &mut Durable,
-        fresh: &str,
-    ) -> Result<Record, Failure> {
-        let named = either!(&self.rows, store => store.identity().await)?;
-        let name = match named {
-            Some(name) => name,
-            None => {
-                either!(&self.rows, store => store.save_identity(fresh).await)?;
-                fresh.to_owned()
-            }
-        };
-        let (record, applied) = table.begin(&name).await?;
-        durable.applied = applied;
-        self.progress = Some(Arc::new(table));
-        Ok(record)
+    /// What the store is called by a table of progress. `fresh` is a name for it, if it has none yet.
+    pub(super) async fn named(&self, fresh: &str) -> Result<String, Failure> {
+        if let Some(name) = either!(&self.rows, store => store.identity().await)? {
+            return Ok(name);
+        }
+        either!(&self.rows, store => store.save_identity(fresh).await)?;
+        Ok(fresh.to_owned())
     }
 }
 

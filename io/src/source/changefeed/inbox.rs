@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use replicator_core::Event;
+use replicator_core::model::mode::Lane;
 use replicator_core::model::mutation::TimedMutation;
 use replicator_core::model::position::{PartitionId, Position, RequestId};
 use replicator_core::model::time::Hlc;
@@ -36,6 +37,8 @@ pub struct RunEnded;
 #[derive(Clone, Debug)]
 pub struct Inbox {
     sender: mpsc::Sender<Waiting>,
+    // A second machine of the run, and the tables whose rows are for it.
+    second: Option<(Lane, mpsc::Sender<Waiting>)>,
 }
 
 /// A run's end of it.
@@ -58,7 +61,7 @@ struct Waiting {
 pub fn open() -> (Inbox, Requests) {
     let (sender, receiver) = mpsc::channel(WAITING_MAX);
     let requests = Requests { receiver, taken: Vec::new(), unanswered: BTreeMap::new(), last: 0 };
-    (Inbox { sender }, requests)
+    (Inbox { sender, second: None }, requests)
 }
 
 impl Inbox {
@@ -69,9 +72,28 @@ impl Inbox {
     ///
     /// See [`RunEnded`]. It may be durable all the same; a request may come twice.
     pub async fn hand_in(&self, brought: Brought) -> Result<(), RunEnded> {
-        let (answer, answered) = oneshot::channel();
-        self.sender.send(Waiting { brought, answer }).await.map_err(|_| RunEnded)?;
-        answered.await.map_err(|_| RunEnded)
+        let Some((lane, second)) = &self.second else {
+            return hand_to(&self.sender, brought).await;
+        };
+        let (here, there) = match brought {
+            Brought::Rows(rows) => {
+                let is_there = |row: &TimedMutation| lane.has(Some(row.mutation.table));
+                let (there, here) = rows.into_iter().partition(is_there);
+                (Brought::Rows(here), Brought::Rows(there))
+            }
+            Brought::Resolved(..) => (brought.clone(), brought),
+        };
+        let nothing = Brought::Rows(Vec::new());
+        let hand = async |sender, brought| {
+            if brought == nothing { Ok(()) } else { hand_to(sender, brought).await }
+        };
+        tokio::try_join!(hand(&self.sender, here), hand(second, there)).map(drop)
+    }
+
+    /// One that leads to both machines of a run, the rows of `lane` to the other one.
+    #[must_use]
+    pub fn shared(self, lane: Lane, other: Self) -> Self {
+        Self { sender: self.sender, second: Some((lane, other.sender)) }
     }
 
     /// Whether the run has ended.
@@ -79,6 +101,12 @@ impl Inbox {
     pub fn is_closed(&self) -> bool {
         self.sender.is_closed()
     }
+}
+
+async fn hand_to(sender: &mpsc::Sender<Waiting>, brought: Brought) -> Result<(), RunEnded> {
+    let (answer, answered) = oneshot::channel();
+    sender.send(Waiting { brought, answer }).await.map_err(|_| RunEnded)?;
+    answered.await.map_err(|_| RunEnded)
 }
 
 impl Source for Requests {

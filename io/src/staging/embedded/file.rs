@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use redb::{Builder, Database, ReadableDatabase as _, ReadableTable as _, WriteTransaction};
 use replicator_core::Failure;
+use replicator_core::model::mode::Lane;
 use replicator_core::model::time::Hlc;
 
 use super::backend::Backend;
@@ -35,9 +36,48 @@ pub(super) struct StreamState {
     pub(super) number: u32,
     pub(super) fence: u64,
     mapping: Option<Mapping>,
+    // Up to where no rows of a lane are left, as far as this run has seen: see `retired_place`.
+    retired: [Hlc; 2],
+}
+
+/// The whole of a stream has no mark: what is left of it is looked for from its first row.
+const fn retired_place(lane: &Lane) -> Option<usize> {
+    match lane {
+        Lane::Whole => None,
+        Lane::Related(_) => Some(0),
+        Lane::Independent(_) => Some(1),
+    }
 }
 
 impl StreamState {
+    /// A run begins, perhaps with other tables in its lanes.
+    pub(super) fn begin(&mut self) {
+        self.fence += 1;
+        self.retired = [Hlc::default(); 2];
+    }
+
+    /// Up to where no rows of the lane are left.
+    pub(super) fn retired(&self, lane: &Lane) -> Hlc {
+        let mark = retired_place(lane).and_then(|place| self.retired.get(place));
+        mark.copied().unwrap_or_default()
+    }
+
+    /// No rows of the lane are left up to this time.
+    pub(super) fn retire(&mut self, lane: &Lane, through: Hlc) {
+        if let Some(mark) = retired_place(lane).and_then(|place| self.retired.get_mut(place)) {
+            *mark = through.max(*mark);
+        }
+    }
+
+    /// A row of this time is staged.
+    pub(super) fn stage(&mut self, time: Hlc) {
+        for mark in &mut self.retired {
+            if time <= *mark {
+                *mark = Hlc::default();
+            }
+        }
+    }
+
     /// What names are in the catalog of the stream's run.
     pub(super) fn mapping(&mut self, stream: &Stream) -> &mut Mapping {
         let known = self.mapping.take().filter(|mapping| mapping.is_of(&stream.catalog));
@@ -217,7 +257,7 @@ impl OpenFile {
     fn horizon(&self, read: &redb::ReadTransaction, stream: &Stream) -> Result<Hlc, Refused> {
         let failed = |error: redb::Error| Refused::File(EmbeddedError::database(&self.path, error));
         let table = read.open_table(MEMO).map_err(|error| failed(error.into()))?;
-        let value = table.get((&*stream.name, memo::HORIZON));
+        let value = table.get((&*stream.name, stream.horizon()));
         let Some(value) = value.map_err(|error| failed(error.into()))? else {
             return Ok(Hlc::default());
         };

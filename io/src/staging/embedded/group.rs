@@ -135,7 +135,7 @@ impl<'a> Group<'a> {
             self.put(&stream.name, memo::NUMBER, &u64::from(number).to_be_bytes())?;
         }
         let state = self.file.streams.entry(stream.name.clone()).or_default();
-        state.fence += 1;
+        state.begin();
         let fence = state.fence;
         self.put(&stream.name, memo::FENCE, &fence.to_be_bytes())?;
         let checkpoint = self.checkpoint(stream)?;
@@ -192,6 +192,7 @@ impl<'a> Group<'a> {
             encoded.map_err(|error| Refused::Request(row_failure(&self.file.path, &error)))?;
         let bytes: usize = encoded.iter().map(|(key, value)| key.len() + value.len()).sum();
         self.check_room(bytes)?;
+        let mut oldest = Hlc { nanos: u64::MAX, logical: u32::MAX };
         for (mut key, value) in encoded {
             let row = row_of(&key);
             let sent = *time_in(&mut key);
@@ -201,6 +202,7 @@ impl<'a> Group<'a> {
                 }
                 *time_in(&mut key) = time_bytes(floor.next());
             }
+            oldest = oldest.min(time_of(time_in(&mut key)).unwrap_or_default());
             let old = self.staged.insert(&*key, &*value);
             let old = old.map(|old| old.map(|old| old.value().len()));
             let old = old.map_err(|error| EmbeddedError::database(&self.file.path, error))?;
@@ -208,6 +210,7 @@ impl<'a> Group<'a> {
             self.file.totals.replace(key.len(), old, value.len());
             self.remember(&row, sent)?;
         }
+        self.file.streams.entry(stream.name.clone()).or_default().stage(oldest);
         Ok(())
     }
 
@@ -275,19 +278,34 @@ impl<'a> Group<'a> {
         let Some(state) = self.file.streams.get(&stream.name) else {
             return Ok(Progress::Finished);
         };
-        let first = state.number.to_be_bytes();
+        // Other lanes have rows of these times, too, which are not to be looked at each time.
+        let from = state.retired(&stream.lane);
+        let first = key_after(state.number, from);
+        let first = if from == Hlc::default() { &first[..STREAM_BYTES] } else { &first[..] };
         let before = key_after(state.number, through);
+        if *first >= before[..] {
+            return Ok(Progress::Finished);
+        }
         let path = self.file.path.clone();
         let failed = |error| EmbeddedError::database(&path, error);
-        let rows = self.staged.extract_from_if(&first[..]..&before[..], |_, _| true);
+        let OpenFile { names, streams, totals, .. } = &mut *self.file;
+        let mapping = streams.entry(stream.name.clone()).or_default().mapping(stream);
+        // One that cannot be read is not retired.
+        let is_in = |key: &[u8], _: &[u8]| mapping.is_in(names, &stream.lane, key).unwrap_or(false);
+        let rows = self.staged.extract_from_if(first..&before[..], is_in);
         let mut retired = 0;
         for row in rows.map_err(failed)?.take(RETIRED_MAX) {
             let (key, value) = row.map_err(failed)?;
-            self.file.totals.remove(key.value().len(), value.value().len());
+            totals.remove(key.value().len(), value.value().len());
             retired += 1;
         }
         self.changed |= 0 < retired;
-        Ok(if retired < RETIRED_MAX { Progress::Finished } else { Progress::Unfinished })
+        if retired == RETIRED_MAX {
+            return Ok(Progress::Unfinished);
+        }
+        let state = self.file.streams.entry(stream.name.clone()).or_default();
+        state.retire(&stream.lane, through);
+        Ok(Progress::Finished)
     }
 
     fn checkpoint(&self, stream: &Stream) -> Result<Option<Position>, EmbeddedError> {
@@ -333,13 +351,13 @@ impl<'a> Group<'a> {
     }
 
     fn save_horizon(&mut self, stream: &Stream, through: Hlc) -> Result<(), EmbeddedError> {
-        let saved = self.memo.get((&*stream.name, memo::HORIZON));
+        let saved = self.memo.get((&*stream.name, stream.horizon()));
         let saved = saved.map_err(|error| self.failed(error))?;
         let time = time_bytes(through);
         if saved.is_some_and(|saved| time[..] <= *saved.value()) {
             return Ok(());
         }
-        self.put(&stream.name, memo::HORIZON, &time)
+        self.put(&stream.name, stream.horizon(), &time)
     }
 
     fn put(&mut self, stream: &str, fact: &str, value: &[u8]) -> Result<(), EmbeddedError> {

@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use replicator_core::model::catalog::Catalog;
+use replicator_core::model::mode::Lane;
 use replicator_core::model::mutation::TimedMutation;
 use replicator_core::model::position::{PartitionId, Position};
 use replicator_core::model::time::Hlc;
@@ -129,7 +130,7 @@ impl Embedded {
         catalog: Arc<Catalog>,
     ) -> EmbeddedStore {
         assert!(!name.is_empty(), "a stream without a name");
-        let stream = Stream { name: name.to_owned(), partitions, catalog };
+        let stream = Stream { name: name.to_owned(), partitions, catalog, lane: Lane::Whole };
         EmbeddedStore { file: self.clone(), stream: Arc::new(stream) }
     }
 
@@ -194,6 +195,16 @@ pub struct EmbeddedStore {
 }
 
 impl EmbeddedStore {
+    /// The same store, of which only the rows of these tables are read and retired. The horizon of independent
+    /// tables is one of their own.
+    #[must_use]
+    pub fn of(&self, lane: Lane) -> Self {
+        let Stream { name, partitions, catalog, lane: _ } = &*self.stream;
+        let (name, partitions) = (name.clone(), partitions.clone());
+        let stream = Stream { name, partitions, catalog: Arc::clone(catalog), lane };
+        Self { file: self.file.clone(), stream: Arc::new(stream) }
+    }
+
     /// The identity of the source that the saved position belongs to, as [`save_identity`] wrote it.
     ///
     /// # Errors

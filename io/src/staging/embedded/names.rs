@@ -5,11 +5,14 @@ use std::sync::Arc;
 use replicator_core::Failure;
 use replicator_core::model::catalog::Catalog;
 use replicator_core::model::ident::TableName;
+use replicator_core::model::mode::Lane;
 use replicator_core::model::mutation::TableId;
 use replicator_core::model::row::Layout;
 use replicator_core::staged::{
-    LayoutNames, StagedError, StoredLayout, StoredTable, decode_table, encode_table,
+    LayoutNames, StagedError, StoredLayout, StoredTable, decode_key, decode_table, encode_table,
 };
+
+use super::tables::STREAM_BYTES;
 
 /// So many layouts of a table are remembered by themselves. One more costs a look at the names.
 const LAYOUTS_MAX: usize = 64;
@@ -136,6 +139,21 @@ impl Mapping {
         let id = self.catalog.find(name).ok_or_else(|| Unread::NoTable(name.clone()))?;
         self.read_tables.insert(number, id);
         Ok(id)
+    }
+
+    /// Whether the row with this key is in a lane.
+    pub(super) fn is_in(
+        &mut self,
+        names: &Names,
+        lane: &Lane,
+        key: &[u8],
+    ) -> Result<bool, StagedError> {
+        if *lane == Lane::Whole {
+            return Ok(true);
+        }
+        let (_, number) = decode_key(key.get(STREAM_BYTES..).unwrap_or_default())?;
+        // One whose table has no name, or is not there any more, is told when it is read.
+        Ok(lane.has(self.table(names, number).ok()))
     }
 
     /// The layout of a row that is read, of that table.

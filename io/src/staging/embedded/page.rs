@@ -35,8 +35,12 @@ pub(super) fn read_page(
     let rows = table.range::<&[u8]>(&from[..]..&before[..]);
     for row in rows.map_err(|error| failed(error.into()))? {
         let (key, value) = row.map_err(|error| failed(error.into()))?;
-        let row = decode(names, mapping, stream, key.value(), value.value());
-        let row = row.map_err(|unread| Refused::Request(unread.failure(path)))?;
+        let read = match mapping.is_in(names, &stream.lane, key.value()) {
+            Ok(true) => decode(names, mapping, stream, key.value(), value.value()),
+            Ok(false) => continue,
+            Err(error) => Err(error.into()),
+        };
+        let row = read.map_err(|unread| Refused::Request(unread.failure(path)))?;
         let last = page.rows.last().map(|last: &TimedMutation| last.time);
         let full = span.rows_max <= page.rows.len() || PAGE_BYTES_MAX <= bytes;
         if full && last.is_some_and(|last| last < row.time) {

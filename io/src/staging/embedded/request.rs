@@ -2,6 +2,7 @@
 use std::sync::Arc;
 
 use replicator_core::model::catalog::Catalog;
+use replicator_core::model::mode::Lane;
 use replicator_core::model::mutation::TimedMutation;
 use replicator_core::model::position::{PartitionId, Position};
 use replicator_core::model::time::Hlc;
@@ -9,6 +10,7 @@ use replicator_core::{Durable, Failure};
 use tokio::sync::oneshot;
 
 use super::Totals;
+use super::tables::memo;
 use crate::port::{Fence, StagedPage};
 
 /// Whose rows and positions they are.
@@ -19,6 +21,18 @@ pub(super) struct Stream {
     /// knows names only, so that a source may number its partitions otherwise the next time.
     pub(super) partitions: Vec<String>,
     pub(super) catalog: Arc<Catalog>,
+    /// The part of it that is read and retired.
+    pub(super) lane: Lane,
+}
+
+impl Stream {
+    /// The fact that says how far rows of the lane may have got into the target.
+    pub(super) const fn horizon(&self) -> &'static str {
+        match self.lane {
+            Lane::Whole | Lane::Related(_) => memo::HORIZON,
+            Lane::Independent(_) => memo::HORIZON_INDEPENDENT,
+        }
+    }
 }
 
 /// Where an answer goes. Whoever does not wait for it any more does not get it.

@@ -36,6 +36,8 @@ pub(super) mod memo {
     pub(crate) const CHECKPOINT: &str = "checkpoint";
     /// Of a stream: how far rows may have got into the target.
     pub(crate) const HORIZON: &str = "horizon";
+    /// Of a stream: the same of its independent tables, where they wait for nothing.
+    pub(crate) const HORIZON_INDEPENDENT: &str = "horizon independent";
     /// Of a stream: whose position that is.
     pub(crate) const IDENTITY: &str = "identity";
 }

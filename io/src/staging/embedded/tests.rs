@@ -9,6 +9,7 @@ use replicator_core::model::catalog::{Catalog, Column, Made, Table, Wire};
 use replicator_core::model::fk::Place;
 use replicator_core::model::ident::TableName;
 use replicator_core::model::key::KeyKind;
+use replicator_core::model::mode::Lane;
 use replicator_core::model::mutation::{Change, Mutation, TableId, TimedMutation};
 use replicator_core::model::row::{Cell, Layout, RowBuilder};
 use replicator_core::model::time::Hlc;
@@ -104,7 +105,7 @@ fn stream() -> Arc<Stream> {
         referenced: false,
     };
     let catalog = Arc::new(Catalog::new(vec![table], &[]));
-    Arc::new(Stream { name: "s".to_owned(), partitions: Vec::new(), catalog })
+    Arc::new(Stream { name: "s".to_owned(), partitions: Vec::new(), catalog, lane: Lane::Whole })
 }
 
 fn row(stream: &Stream, key: u64) -> TimedMutation {

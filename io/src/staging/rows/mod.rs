@@ -44,6 +44,7 @@ use replicator_core::decode::changefeed::{Changefeed, Limits, TargetKind};
 use replicator_core::dialect::Product;
 use replicator_core::model::catalog::Catalog;
 use replicator_core::model::ident::TableName;
+use replicator_core::model::mode::Lane;
 use replicator_core::model::mutation::{TableId, TimedMutation};
 use replicator_core::model::position::{PartitionId, Position};
 use replicator_core::model::time::Hlc;
@@ -113,6 +114,8 @@ pub async fn schemas<D: Dial>(
 #[derive(Debug)]
 pub struct PgRows<D: Dial> {
     inner: Arc<Inner<D>>,
+    /// The part of the tables that is read and retired.
+    lane: Lane,
 }
 
 #[derive(Debug)]
@@ -129,6 +132,7 @@ struct Inner<D: Dial> {
     stream: String,
     position_key: String,
     horizon_key: String,
+    independent_horizon_key: String,
     identity_key: String,
     /// `None`: nobody has looked.
     tables: Mutex<Option<Known>>,
@@ -140,7 +144,7 @@ type Known = BTreeMap<TableName, Arc<RowTable>>;
 
 impl<D: Dial> Clone for PgRows<D> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner) }
+        Self { inner: Arc::clone(&self.inner), lane: self.lane.clone() }
     }
 }
 
@@ -166,6 +170,7 @@ impl<D: Dial> PgRows<D> {
             stream: format!("start-{group}"),
             position_key: format!("start-position-{group}"),
             horizon_key: format!("start-horizon-{group}"),
+            independent_horizon_key: format!("start-independent-horizon-{group}"),
             identity_key: format!("start-source-{group}"),
             group,
             tables: Mutex::default(),
@@ -173,7 +178,14 @@ impl<D: Dial> PgRows<D> {
             name,
             options,
         };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(inner), lane: Lane::Whole }
+    }
+
+    /// The same store, of which only the rows of these tables are read and retired. The horizon of independent
+    /// tables is one of their own.
+    #[must_use]
+    pub fn of(&self, lane: Lane) -> Self {
+        Self { inner: Arc::clone(&self.inner), lane }
     }
 
     /// The identity of the source that the saved position belongs to, as [`save_identity`] wrote it.
@@ -275,11 +287,11 @@ impl<D: Dial> Staging for PgRows<D> {
     }
 
     async fn read(&self, after: Hlc, through: Hlc, rows_max: u32) -> Result<StagedPage, Failure> {
-        self.inner.read(after, through, rows_max).await
+        self.inner.read(&self.lane, after, through, rows_max).await
     }
 
     async fn retire(&self, fence: Fence, through: Hlc) -> Result<(), Failure> {
-        self.inner.retire(fence, through).await
+        self.inner.retire(&self.lane, fence, through).await
     }
 
     async fn save_checkpoint(&self, fence: Fence, position: Position) -> Result<(), Failure> {
@@ -296,11 +308,11 @@ impl<D: Dial> Staging for PgRows<D> {
     }
 
     async fn save_horizon(&self, fence: Fence, through: Hlc) -> Result<(), Failure> {
-        self.inner.save_horizon(fence, through).await
+        self.inner.save_horizon(&self.lane, fence, through).await
     }
 
     async fn horizon(&self) -> Result<Hlc, Failure> {
-        self.inner.horizon().await
+        self.inner.horizon(&self.lane).await
     }
 
     async fn stage(

@@ -1,6 +1,7 @@
 //! Positions and promises: the tables `memo` and `checkpoints`, and the fence.
 use std::collections::BTreeMap;
 
+use replicator_core::model::mode::Lane;
 use replicator_core::model::position::{PartitionId, Position};
 use replicator_core::model::time::Hlc;
 use replicator_core::{Durable, Failure};
@@ -120,16 +121,29 @@ impl<D: Dial> Inner<D> {
         )
     }
 
-    pub(super) async fn save_horizon(&self, fence: Fence, through: Hlc) -> Result<(), Failure> {
+    const fn horizon_key(&self, lane: &Lane) -> &String {
+        match lane {
+            Lane::Whole | Lane::Related(_) => &self.horizon_key,
+            Lane::Independent(_) => &self.independent_horizon_key,
+        }
+    }
+
+    pub(super) async fn save_horizon(
+        &self,
+        lane: &Lane,
+        fence: Fence,
+        through: Hlc,
+    ) -> Result<(), Failure> {
         let fence = number(fence);
         let value = Position::Hlc(through).to_sortable().into_bytes();
-        let params: Vec<Param<'_>> = vec![(&self.horizon_key, Type::TEXT), (&value, Type::BYTEA)];
+        let key = self.horizon_key(lane);
+        let params: Vec<Param<'_>> = vec![(key, Type::TEXT), (&value, Type::BYTEA)];
         let asks = [self.check(&fence), Ask { sql: self.put_forward(), params }];
         self.sessions.ask_again(async |client| transaction(client, &asks).await.map(drop)).await
     }
 
-    pub(super) async fn horizon(&self) -> Result<Hlc, Failure> {
-        match self.position(&self.horizon_key).await? {
+    pub(super) async fn horizon(&self, lane: &Lane) -> Result<Hlc, Failure> {
+        match self.position(self.horizon_key(lane)).await? {
             Some(Position::Hlc(horizon)) => Ok(horizon),
             Some(Position::Lsn(_)) | None => Ok(Hlc::default()),
         }

@@ -3,6 +3,7 @@ use std::sync::{Arc, PoisonError};
 
 use replicator_core::Failure;
 use replicator_core::dialect::Product;
+use replicator_core::model::mode::Lane;
 use replicator_core::model::mutation::{Mutation, TimedMutation};
 use replicator_core::model::time::Hlc;
 use replicator_core::staged::{StagedError, decode_value, image, layout_of};
@@ -31,13 +32,14 @@ struct Span {
 impl<D: Dial> Inner<D> {
     pub(super) async fn read(
         &self,
+        lane: &Lane,
         after: Hlc,
         through: Hlc,
         rows_max: u32,
     ) -> Result<StagedPage, Failure> {
         let mut page = StagedPage { rows: Vec::new(), exhausted: true };
         let mut tables = self.tables().await?;
-        tables.retain(|table| Some(after) < table.marks().newest);
+        tables.retain(|table| lane.has(table.id) && Some(after) < table.marks().newest);
         if through <= after || tables.is_empty() {
             return Ok(page);
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use replicator_core::Failure;
 use replicator_core::dialect::Product;
+use replicator_core::model::mode::Lane;
 use replicator_core::model::mutation::{Change, TimedMutation};
 use replicator_core::model::row::Layout;
 use replicator_core::model::time::Hlc;
@@ -239,16 +240,22 @@ impl<D: Dial> Inner<D> {
         ask
     }
 
-    pub(super) async fn retire(&self, fence: Fence, through: Hlc) -> Result<(), Failure> {
+    pub(super) async fn retire(
+        &self,
+        lane: &Lane,
+        fence: Fence,
+        through: Hlc,
+    ) -> Result<(), Failure> {
         let fence = number(fence);
         let check = [self.check(&fence)];
         // What is left to do may be nothing, and yet this run may have no say any more.
         self.sessions.ask_again(async |client| transaction(client, &check).await).await?;
-        for table in self.tables().await? {
+        let tables = self.tables().await?;
+        for table in tables.iter().filter(|table| lane.has(table.id)) {
             let marks = table.marks();
             if marks.newest.is_some_and(|newest| marks.retired < newest && marks.retired < through)
             {
-                self.retire_from(&table, fence, marks.retired, through).await?;
+                self.retire_from(table, fence, marks.retired, through).await?;
             }
             table.retired(through);
         }

@@ -1,5 +1,6 @@
 //! The host on which `start` runs, with its disk.
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use replicator_io::http::HttpLimits;
 use replicator_io::metrics::{Limits, Metrics};
 use replicator_io::pg::conninfo::ConnInfo;
 use replicator_io::pg::pool::PoolLimits;
-use replicator_io::replicate::start::{Entrance, StartSettings, start};
+use replicator_io::replicate::start::{Consistency, Entrance, StartSettings, start};
 use replicator_io::source::changefeed::webhook::{Open, WebhookLimits};
 use replicator_io::staging::embedded::{Embedded, EmbeddedError, EmbeddedSettings, Ledger};
 use tokio::sync::watch;
@@ -28,6 +29,9 @@ use crate::random::Random;
 /// How long an operator, or something that stands in for one, waits before it starts the program again.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
 
+/// Without a window.
+pub(super) const CONSISTENT: Consistency = Consistency::Consistent { window: Duration::ZERO };
+
 /// Longest time for the staging file; the pretend disk is quick.
 const STAGING_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -35,6 +39,9 @@ const STAGING_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub(super) struct Program {
     settings: StartSettings,
+    // What rows wait for: one after the other, each time the program starts.
+    consistency: Vec<Consistency>,
+    starts: Arc<AtomicUsize>,
     dial: SimDial,
     /// Where rows are staged.
     pub(super) disk: SimDisk,
@@ -42,8 +49,13 @@ pub(super) struct Program {
 }
 
 impl Program {
-    pub(super) fn new(settings: StartSettings, disk: SimDisk) -> Self {
-        Self { settings, dial: SimDial::default(), disk, stop: Arc::default() }
+    pub(super) fn new(
+        settings: StartSettings,
+        consistency: Vec<Consistency>,
+        disk: SimDisk,
+    ) -> Self {
+        let (dial, stop, starts) = (SimDial::default(), Arc::default(), Arc::default());
+        Self { settings, consistency, starts, dial, disk, stop }
     }
 
     /// Asks the program to end in good order.
@@ -94,7 +106,10 @@ impl Program {
         let metrics = Arc::new(Metrics::new("start", DATABASE, limits, wall));
         let listener = self.dial.listen(PORT).await?;
         let entrance = Entrance { listener, tls: None, gate: Open, limits: HttpLimits::default() };
-        let (dial, settings, file) = (self.dial.clone(), self.settings.clone(), staging.clone());
+        let (dial, file) = (self.dial.clone(), staging.clone());
+        let start_number = self.starts.fetch_add(1, Ordering::Relaxed);
+        let consistency = self.consistency[start_number % self.consistency.len()];
+        let settings = StartSettings { consistency, ..self.settings.clone() };
         match start(dial, settings, file, entrance, stopped, metrics).await {
             Ok(()) => say("replicator", "stops in good order"),
             Err(gave_up) => say("replicator", format_args!("gives up: {gave_up}")),
@@ -139,7 +154,8 @@ pub(super) fn settings(setup: &Setup, random: &mut Random) -> StartSettings {
             on_reject: OnReject::Stop,
             ..core
         },
-        immediate: false,
+        consistency: CONSISTENT,
+        wall,
         webhook: WebhookLimits {
             body: changefeed::Limits::default(),
             bodies_bytes_max: random.pick(&[16 << 10, 1 << 20]),

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use replicator_core::dialect::Product;
 use replicator_core::{Config, OnReject};
+use replicator_io::replicate::start::Consistency;
 use turmoil::{Builder, Sim};
 
 use super::checker::Checker;
 use super::feed::{Feeds, Habits};
 use super::feeder::Feeder;
 use super::inject::Injector;
-use super::program::{Program, settings};
+use super::program::{CONSISTENT, Program, settings};
 use crate::cluster::Scenario;
 use crate::cluster::fault::{Faults, Kind};
 use crate::cluster::reach::{Reach, Reached};
@@ -48,6 +49,8 @@ pub struct Drawn {
     /// The longest that a message takes.
     pub latency_max: Duration,
     habits: Habits,
+    // What rows wait for: one after the other, each time the program starts.
+    consistency: Vec<Consistency>,
     // The longest that a request may take, and the time from one promise to the next.
     request_max: Duration,
     promise_interval: Duration,
@@ -83,6 +86,14 @@ impl Drawn {
         let millis = |number: usize| Duration::from_millis(u64::try_from(number).expect("small"));
         // The longer, the more is applied again.
         setup.config.save_interval = millis(random.pick(&[10, 60, 500, 3_000]));
+        let window = Consistency::Consistent { window: millis(random.pick(&[300, 2_000])) };
+        let best = Consistency::BestEffort;
+        let consistency = match random.below(10) {
+            0..5 => vec![CONSISTENT],
+            5 | 6 => vec![best],
+            7 | 8 => vec![window],
+            _ => vec![CONSISTENT, best, window],
+        };
         Self {
             habits: Habits {
                 feeds: if faults.kinds.contains(&Kind::SecondFeed) { 2 } else { 1 },
@@ -92,6 +103,7 @@ impl Drawn {
             setup,
             product,
             faults,
+            consistency,
             commits: random.within(1, 60),
             lasts: millis(random.within(2_000, 20_000)),
             latency_max: millis(random.pick(&[2, 10, 100])),
@@ -123,6 +135,7 @@ impl Drawn {
         drawn.product = Product::Postgres;
         drawn.latency_max = Duration::from_millis(2);
         drawn.habits = Habits { feeds: 1, lanes_max: 1, rows_max: 10 };
+        drawn.consistency = vec![CONSISTENT];
         drawn.request_max = Duration::from_secs(1);
         drawn.promise_interval = Duration::from_millis(50);
         drawn
@@ -264,7 +277,8 @@ impl World<'_> {
         let feeds = Feeds::new(drawn.setup.clone(), drawn.habits, Random::new(random.word()));
         let target = Target::new(drawn.product, random.word());
         let disk = SimDisk::new(random.word());
-        let program = Program::new(settings(&drawn.setup, random), disk);
+        let consistency = drawn.consistency.clone();
+        let program = Program::new(settings(&drawn.setup, random), consistency, disk);
         let feeder = Feeder::new(feeds.clone(), drawn.request_max, drawn.promise_interval);
         let mut world = Self {
             sim: builder.build(),
@@ -273,7 +287,7 @@ impl World<'_> {
             target,
             reach: Reach::default(),
             feeder,
-            checker: Checker::new(drawn.habits.feeds == 1),
+            checker: Checker::new(drawn.habits.feeds == 1, drawn.consistency == [CONSISTENT]),
         };
         let target = world.target.clone();
         world.sim.host("target", move || {

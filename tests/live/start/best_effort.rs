@@ -1,0 +1,111 @@
+//! `--bestEffortOnly` and `--bestEffortWindow`: rows that depend on no other row do not wait.
+use anyhow::{Result, ensure};
+use replicator_tests::feeder::{Caller, Where};
+use replicator_tests::pair::DATABASE;
+use replicator_tests::wait_until;
+use replicator_tests::workload::Load;
+
+use super::{FIRST_ROWS, LIMIT, OPEN, PLAN, PROGRESS, open};
+
+const BEST: &[&str] = &["--bestEffortOnly", OPEN[0]];
+
+/// A child and its parent wait for a promise, a note does not. Whoever is killed, and whatever the next one is
+/// told to wait for, no note goes back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn w03_rows_that_depend_on_others_wait_and_the_others_do_not() -> Result<()> {
+    let shop = open("best_effort").await?;
+    let to = shop.to()?;
+    to.batch_execute(
+        "CREATE SCHEMA mixed \
+         CREATE TABLE note (id INT8 PRIMARY KEY, at INT8 NOT NULL) \
+         CREATE TABLE parent (id INT8 PRIMARY KEY, at INT8 NOT NULL) \
+         CREATE TABLE child (id INT8 PRIMARY KEY REFERENCES parent, at INT8 NOT NULL)",
+    )
+    .await?;
+    let place = Where { path: format!("/{DATABASE}/mixed"), ..shop.place() };
+    let row = |table: &str, id: u32, time: u32| {
+        format!(
+            r#"{{"payload":[{{"after":{{"id":{id},"at":{time}}},"key":[{id}],"topic":"{table}","updated":"{time}.0"}}]}}"#
+        )
+    };
+    let shown = async || -> Result<String> {
+        let sql = "SELECT COALESCE(string_agg(t || id || ':' || at, ' ' ORDER BY t, id), '') FROM \
+                   (SELECT 'c' AS t, * FROM mixed.child UNION ALL SELECT 'n', * FROM mixed.note \
+                    UNION ALL SELECT 'p', * FROM mixed.parent) AS x";
+        Ok(to.query_one(sql, &[]).await?.get(0))
+    };
+    let promise = r#"{"resolved":"20.0"}"#.to_owned();
+    for (flags, bodies, wanted) in [
+        (BEST, vec![row("child", 1, 5), row("note", 1, 9), row("parent", 1, 5)], "n1:9"),
+        // Nobody says any more that notes need not wait; but they have not, and that is heeded.
+        (OPEN, vec![row("note", 1, 8), row("note", 2, 7)], "n1:9"),
+        (BEST, vec![row("note", 1, 10), row("note", 1, 7)], "n1:10 n2:7"),
+        (
+            OPEN,
+            vec![row("child", 2, 20), row("parent", 2, 20), promise],
+            "c1:5 c2:20 n1:10 n2:7 p1:5 p2:20",
+        ),
+        (
+            OPEN,
+            vec![row("note", 1, 9), row("note", 2, 30), row("note", 3, 20)],
+            "c1:5 c2:20 n1:10 n2:7 p1:5 p2:20",
+        ),
+        (BEST, vec![], "c1:5 c2:20 n1:10 n2:30 n3:20 p1:5 p2:20"),
+    ] {
+        let mut replicator = shop.replicator(flags)?;
+        let mut caller = Caller::new(place.clone());
+        for body in bodies {
+            wait_until(LIMIT, "it is taken", async || {
+                replicator.must_run()?;
+                Ok(matches!(caller.post(&body).await, Ok((200, _))))
+            })
+            .await?;
+        }
+        wait_until(LIMIT, &format!("it is {wanted}"), async || {
+            replicator.must_run()?;
+            Ok(shown().await? == wanted)
+        })
+        .await?;
+        replicator.kill()?;
+    }
+    Ok(())
+}
+
+/// A busy shop, staged in a database, under one program after the other that each wait for something else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_busy_shop_goes_back_whatever_its_rows_wait_for() -> Result<()> {
+    let shop = open("modes").await?;
+    let (staging, _client) = shop.staging().await?;
+    let to = shop.to()?;
+    to.batch_execute(PROGRESS).await?;
+    let flags = |number: usize| {
+        let mode: &[&str] = match number % 3 {
+            0 => &["--bestEffortOnly"],
+            1 => &["--bestEffortWindow", "1s"],
+            _ => &[],
+        };
+        let staged = ["--stagingConn", &staging, "--stagingCreateSchema", OPEN[0]];
+        let progress: &[&str] =
+            if number % 2 == 0 { &["--targetProgressTable", "done"] } else { &[] };
+        [staged.as_slice(), mode, progress].concat()
+    };
+    let mut replicator = shop.replicator(&flags(0))?;
+    let mut feeder = shop.feed(&shop.place(), 7).await?;
+    let load = Load::start(&shop.source.conninfo(DATABASE), PLAN).await?;
+    for kill in 1..=6 {
+        wait_until(LIMIT, "some rows are sent", async || {
+            replicator.must_run()?;
+            Ok(u64::try_from(kill * 3_000)? < feeder.rows()?)
+        })
+        .await?;
+        replicator.kill()?;
+        replicator = shop.replicator(&flags(kill))?;
+    }
+    load.finish(&shop.source.conninfo(DATABASE)).await?;
+    feeder.sent(&shop.from, LIMIT).await?;
+    shop.equal(&mut replicator, LIMIT).await?;
+    let status = replicator.stop(LIMIT).await?;
+    ensure!(status.success(), "an orderly stop ends with {status}");
+    ensure!(FIRST_ROWS < u32::try_from(feeder.rows()?)?, "the feed brought too little");
+    Ok(())
+}
