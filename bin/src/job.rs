@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use replicator_io::clock::Clock;
-use replicator_io::metrics::{Limits, Metrics};
+use replicator_io::metrics::{self, Limits, Metrics};
 use replicator_io::net::TcpDial;
 use replicator_io::recorder::{Recorder, RecorderSettings};
 use replicator_io::replicate::{self, PgLogicalSettings};
@@ -55,17 +55,14 @@ impl Work {
         }
     }
 
-    /// The label of metrics, and what shares are shares of.
-    fn measured(&self) -> (String, Limits) {
-        let (label, core) = match self {
-            Self::PgLogical { settings, .. } => (settings.schema_label(), &settings.core),
-            Self::Start(config) => {
-                let settings = &config.settings;
-                (settings.target.database().to_owned(), &settings.core)
-            }
+    /// Which metrics there are, and what shares are shares of.
+    fn measured(&self) -> (metrics::Command, Limits) {
+        let (command, core) = match self {
+            Self::PgLogical { settings, .. } => (metrics::Command::PgLogical, &settings.core),
+            Self::Start(config) => (metrics::Command::Start, &config.settings.core),
         };
         let (applies_max, buffered_bytes_max) = (core.applies_max, core.buffered_bytes_max);
-        (label, Limits { applies_max, buffered_bytes_max })
+        (command, Limits { applies_max, buffered_bytes_max })
     }
 }
 
@@ -131,8 +128,8 @@ impl Job {
         for warning in warnings {
             warn!("{warning}");
         }
-        let (label, limits) = work.measured();
-        let metrics = Metrics::new(work.command(), &label, limits, crate::wall).with_process();
+        let (command, limits) = work.measured();
+        let metrics = Metrics::new(command, limits, crate::wall).with_process();
         metrics.registry().register(Box::new(log.counts()))?;
         let metrics = Arc::new(metrics);
         let clock = Clock::start();

@@ -37,8 +37,10 @@ pub trait Observer: std::fmt::Debug + Send + Sync + 'static {
     fn status(&self, status: &Status);
     /// A batch is in the target.
     fn applied(&self, request: &ApplyRequest, took: Duration);
-    /// An effect failed; the machine decides what follows.
+    /// A batch did not get into the target; the machine decides what follows.
     fn failed(&self, failure: &Failure);
+    /// Staging did not do what it was asked; the machine decides what follows.
+    fn staging_failed(&self, failure: &Failure);
 }
 
 /// What a run needs besides its machine.
@@ -167,10 +169,11 @@ struct Finished {
 
 fn finished(finished: Finished, observer: &dyn Observer) -> Event {
     let Finished { event, applied } = finished;
-    if let Event::Failed { failure, .. } = &event {
-        observer.failed(failure);
-    } else if let Some((request, took)) = applied {
-        observer.applied(&request, took);
+    match (&event, applied) {
+        (Event::Failed { failure, .. }, Some(_)) => observer.failed(failure),
+        (Event::Failed { failure, .. }, None) => observer.staging_failed(failure),
+        (_, Some((request, took))) => observer.applied(&request, took),
+        (_, None) => (),
     }
     event
 }

@@ -2,6 +2,7 @@
 //!
 //! It does not know where connections come from, so it runs on a simulated network as it is.
 mod idle;
+mod metered;
 pub mod tls;
 
 use std::future::Future;
@@ -22,6 +23,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
+
+pub use self::metered::{HttpMetrics, metered};
 
 /// After an error of the listener, such as too many open files, this long passes before the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

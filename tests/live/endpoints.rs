@@ -1,4 +1,7 @@
 //! What an operator's tools see: metrics, health, diagnosis, logs, and that none of them tells a secret.
+#[path = "endpoints/start.rs"]
+mod start;
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;

@@ -13,7 +13,7 @@ use replicator_core::model::time::{Hlc, WallTime};
 use replicator_core::{Config, OnReject, Retry};
 use replicator_io::disk::StdDisk;
 use replicator_io::http::HttpLimits;
-use replicator_io::metrics::{Limits, Metrics};
+use replicator_io::metrics::{Command, Limits, Metrics};
 use replicator_io::net::TcpDial;
 use replicator_io::pg::pool::PoolLimits;
 use replicator_io::replicate::start::{Consistency, Entrance, StartSettings, StartTarget, start};
@@ -58,7 +58,7 @@ impl Running {
         let port = listener.local_addr()?.port();
         let entrance = Entrance { listener, tls: None, gate: Open, limits: HttpLimits::default() };
         let limits = Limits { applies_max: 4, buffered_bytes_max: 8 << 20 };
-        let metrics = Metrics::new("start", path, limits, || WallTime { micros: 0 });
+        let metrics = Metrics::new(Command::Start, limits, || WallTime { micros: 0 });
         let settings = settings(target.parse()?);
         let (stop, stopped) = watch::channel(false);
         let mut task = JoinSet::new();

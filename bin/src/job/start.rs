@@ -2,7 +2,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
-use replicator_io::auth::{FileKeys, KeySource, Reloader};
+use replicator_io::auth::{FileKeys, KeyMetrics, KeySource, Reloader};
 use replicator_io::disk::StdDisk;
 use replicator_io::http::HttpLimits;
 use replicator_io::http::tls::{TlsFiles, TlsReloader, self_signed};
@@ -105,6 +105,7 @@ impl Service {
         match keys {
             Some(keys) => {
                 let (gate, reloader) = Reloader::begin(keys, crate::wall).await;
+                self.metrics.registry().register(Box::new(KeyMetrics::new(gate.clone())))?;
                 reloaders.spawn(reloader.run(self.hang_ups.clone(), self.stopped.clone()));
                 self.serve(staging, gate).await
             }

@@ -2,6 +2,7 @@
 //! private network; nothing it says is secret.
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -11,7 +12,7 @@ use axum::routing::get;
 use prometheus::TextEncoder;
 use replicator_core::Status;
 use replicator_io::clock::Clock;
-use replicator_io::metrics::Metrics;
+use replicator_io::metrics::{Metrics, SchemaMetrics};
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -96,6 +97,8 @@ async fn readyz(State(endpoints): State<Arc<Endpoints>>) -> Answer {
 async fn diag(State(endpoints): State<Arc<Endpoints>>) -> Answer {
     let Endpoints { metrics, shown } = &*endpoints;
     let uptime = shown.clock.now().as_nanos() / 1_000_000;
+    let schemas = metrics.schemas();
+    let schemas = schemas.iter().map(|metrics| (metrics.label().to_owned(), schema(metrics)));
     let object = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "command": shown.command,
@@ -103,10 +106,23 @@ async fn diag(State(endpoints): State<Arc<Endpoints>>) -> Answer {
         "config": shown.config,
         "ready": metrics.readiness().is_ok(),
         "not_ready_because": metrics.readiness().err(),
-        "lag_ms": metrics.lag().map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)),
-        "machine": metrics.last_status().as_ref().map(machine),
+        "lag_ms": metrics.lag().map(millis),
+        "schemas": schemas.collect::<Map<String, Value>>(),
     });
     answer(StatusCode::OK, "application/json", format!("{object:#}\n"))
+}
+
+/// How one target schema is.
+fn schema(metrics: &SchemaMetrics) -> Value {
+    json!({
+        "not_ready_because": metrics.readiness().err(),
+        "lag_ms": metrics.lag().map(millis),
+        "machine": metrics.last_status().as_ref().map(machine),
+    })
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn machine(status: &Status) -> Value {
@@ -130,7 +146,7 @@ mod tests {
 
     use replicator_core::model::time::WallTime;
     use replicator_io::clock::Clock;
-    use replicator_io::metrics::{Limits, Metrics};
+    use replicator_io::metrics::{Command, Limits, Metrics};
     use serde_json::{Map, Value, json};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
@@ -153,7 +169,7 @@ mod tests {
     async fn the_listener_answers_and_stops() {
         let limits = Limits { applies_max: 1, buffered_bytes_max: 1 };
         let wall = || WallTime { micros: 0 };
-        let metrics = Arc::new(Metrics::new("pglogical", "db.public", limits, wall));
+        let metrics = Arc::new(Metrics::new(Command::PgLogical, limits, wall));
         let config = Map::from_iter([("flushSize".to_owned(), json!(7))]);
         let shown = Shown { command: "pglogical", config, clock: Clock::start() };
         let listener: TcpListener = listen(&ListenAddress { host: None, port: 0 }).await.unwrap();
@@ -163,9 +179,10 @@ mod tests {
         let asked = async {
             assert_eq!(ask(&address, "/_/healthz").await, (200, "OK".to_owned()));
             assert_eq!(ask(&address, "/_/readyz").await, (503, "starting\n".to_owned()));
-            metrics.run_began();
+            let schema = metrics.schema("db.public");
+            schema.run_began();
             assert_eq!(ask(&address, "/_/readyz").await, (200, "OK".to_owned()));
-            metrics.run_ended("the source is gone");
+            schema.run_ended("the source is gone");
             let (code, body) = ask(&address, "/_/readyz").await;
             assert_eq!((code, body.as_str()), (503, "the source is gone\n"));
             let (code, body) = ask(&address, "/_/varz").await;
@@ -177,6 +194,7 @@ mod tests {
             assert_eq!(diag["config"]["flushSize"], 7);
             assert_eq!(diag["version"], env!("CARGO_PKG_VERSION"));
             assert_eq!(diag["ready"], false);
+            assert_eq!(diag["schemas"]["db.public"]["not_ready_because"], "the source is gone");
             assert_eq!(ask(&address, "/").await.0, 404);
             stop.send_replace(true);
         };

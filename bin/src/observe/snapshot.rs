@@ -92,7 +92,7 @@ mod tests {
     use flate2::read::GzDecoder;
     use jiff::Timestamp;
     use replicator_core::model::time::WallTime;
-    use replicator_io::metrics::{Limits, Metrics};
+    use replicator_io::metrics::{Command, Limits, Metrics};
 
     use super::{encoded, retained};
     use crate::config::{Compression, Snapshots};
@@ -100,7 +100,8 @@ mod tests {
     #[test]
     fn a_snapshot_holds_all_metrics() {
         let limits = Limits { applies_max: 1, buffered_bytes_max: 1 };
-        let metrics = Metrics::new("pglogical", "db.public", limits, || WallTime { micros: 0 });
+        let metrics = Metrics::new(Command::PgLogical, limits, || WallTime { micros: 0 });
+        drop(metrics.schema("db.public"));
         let now: Timestamp = "2026-02-02T15:25:05.735Z".parse().unwrap();
         let (name, bytes) = encoded(Compression::None, &metrics, now).unwrap();
         assert_eq!(name, "snapshot-20260202T152505.735Z.txt");

@@ -1,4 +1,7 @@
 //! The names, types and labels of all metrics: the documented ones, and what we add.
+use std::cell::RefCell;
+use std::fmt;
+
 use prometheus::core::Collector;
 use prometheus::{
     Counter, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
@@ -6,7 +9,7 @@ use prometheus::{
 };
 
 /// Adds a metric to `registry` and returns a handle to it.
-pub(super) fn register<C: Collector + Clone + 'static>(
+pub(crate) fn register<C: Collector + Clone + 'static>(
     registry: &Registry,
     metric: prometheus::Result<C>,
 ) -> C {
@@ -21,6 +24,26 @@ pub(super) fn register_counter(registry: &Registry, name: &str, help: &str) -> C
     register(registry, Counter::new(name, help))
 }
 
+/// Metrics of the whole process, without the label `schema`. Clones are the same ones.
+#[derive(Clone, Debug)]
+pub(super) struct SharedFamilies {
+    /// Of a replication stream; `None` if there is none.
+    pub(super) stream: Option<StreamFamilies>,
+    pub(super) retry_actions: IntCounter,
+    pub(super) retried: IntCounterVec,
+    pub(super) aborted: IntCounterVec,
+}
+
+/// What a replication stream of PostgreSQL brings.
+#[derive(Clone, Debug)]
+pub(super) struct StreamFamilies {
+    pub(super) mutations: IntCounterVec,
+    pub(super) accepted: IntCounterVec,
+    pub(super) empty_transactions: IntCounter,
+    pub(super) dial_success: IntCounter,
+    pub(super) dial_failure: IntCounter,
+}
+
 /// All metrics of one target schema, which is the label `schema`.
 #[derive(Debug)]
 pub(super) struct Families {
@@ -33,13 +56,7 @@ pub(super) struct Families {
 /// What comes in.
 #[derive(Debug)]
 pub(super) struct SourceFamilies {
-    pub(super) mutations: IntCounterVec,
-    pub(super) accepted: IntCounterVec,
     pub(super) sent_to_apply: IntCounter,
-    pub(super) empty_transactions: IntCounter,
-    pub(super) transactions: IntCounter,
-    pub(super) dial_success: IntCounter,
-    pub(super) dial_failure: IntCounter,
     pub(super) connected: Gauge,
 }
 
@@ -51,12 +68,11 @@ pub(super) struct LagFamilies {
     pub(super) commit_to_apply: Histogram,
     pub(super) source: GaugeVec,
     pub(super) target: GaugeVec,
-    pub(super) target_bytes: Gauge,
     pub(super) applied_timestamp: GaugeVec,
     pub(super) pending_timestamp: GaugeVec,
 }
 
-/// What is held, applied and tried again.
+/// What is held, and applied.
 #[derive(Debug)]
 pub(super) struct WorkFamilies {
     pub(super) sweep_duration: Histogram,
@@ -68,9 +84,6 @@ pub(super) struct WorkFamilies {
     pub(super) queue_bytes: Gauge,
     pub(super) queue_percent: Gauge,
     pub(super) errors: IntCounterVec,
-    pub(super) retry_actions: IntCounter,
-    pub(super) retried: IntCounterVec,
-    pub(super) aborted: IntCounterVec,
 }
 
 /// Metrics with the labels `schema` and `table`.
@@ -85,59 +98,167 @@ pub(super) struct TableFamilies {
     pub(super) age: HistogramVec,
 }
 
-/// Makes metrics of one target schema.
-struct Maker<'a> {
+/// Makes metrics of one target schema, and remembers them so that they can be taken away.
+pub(super) struct Maker<'a> {
     registry: &'a Registry,
     schema: &'a str,
+    // The label `kind` of metrics that have it.
+    kind: Option<&'static str>,
+    made: RefCell<Vec<Box<dyn Collector>>>,
 }
 
-impl Maker<'_> {
+impl<'a> Maker<'a> {
+    pub(super) fn new(registry: &'a Registry, schema: &'a str, kind: Option<&'static str>) -> Self {
+        Self { registry, schema, kind, made: RefCell::default() }
+    }
+
+    /// Everything that was made.
+    pub(super) fn finish(self) -> Made {
+        Made(self.made.into_inner())
+    }
+
+    fn register<C: Collector + Clone + 'static>(&self, metric: prometheus::Result<C>) -> C {
+        let metric = register(self.registry, metric);
+        self.made.borrow_mut().push(Box::new(metric.clone()));
+        metric
+    }
+
     fn opts(&self, name: &str, help: &str) -> Opts {
         Opts::new(name, help).const_label("schema", self.schema)
     }
 
-    fn gauge(&self, name: &str, help: &str) -> Gauge {
-        register(self.registry, Gauge::with_opts(self.opts(name, help)))
+    /// Of the metrics that tell the kind of source as well: the schema is their target.
+    fn opts_of_target(&self, name: &str, help: &str) -> Opts {
+        let opts = self.opts(name, help);
+        match self.kind {
+            Some(kind) => opts.const_label("kind", kind).const_label("target", self.schema),
+            None => opts,
+        }
+    }
+
+    pub(super) fn gauge(&self, name: &str, help: &str) -> Gauge {
+        self.register(Gauge::with_opts(self.opts(name, help)))
     }
 
     /// A gauge that is absent until it is set, because 0 would be a lie.
-    fn late_gauge(&self, name: &str, help: &str) -> GaugeVec {
-        register(self.registry, GaugeVec::new(Opts::new(name, help), &["schema"]))
+    pub(super) fn late_gauge(&self, name: &str, help: &str) -> GaugeVec {
+        self.register(GaugeVec::new(self.opts(name, help), &[]))
     }
 
-    fn counter(&self, name: &str, help: &str) -> IntCounter {
-        register(self.registry, IntCounter::with_opts(self.opts(name, help)))
+    fn late_gauge_of_target(&self, name: &str, help: &str) -> GaugeVec {
+        self.register(GaugeVec::new(self.opts_of_target(name, help), &[]))
     }
 
-    /// A counter without the label `schema`.
-    fn plain_counter(&self, name: &str, help: &str) -> IntCounter {
-        register(self.registry, IntCounter::new(name, help))
+    pub(super) fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.register(IntCounter::with_opts(self.opts(name, help)))
     }
 
-    fn counters(&self, name: &str, labels: &[&str], help: &str) -> IntCounterVec {
-        register(self.registry, IntCounterVec::new(Opts::new(name, help), labels))
+    pub(super) fn counters_of_target(&self, name: &str, label: &str, help: &str) -> IntCounterVec {
+        self.register(IntCounterVec::new(self.opts_of_target(name, help), &[label]))
     }
 
-    fn histogram(&self, name: &str, help: &str, buckets: Vec<f64>) -> Histogram {
+    /// A counter for each table.
+    pub(super) fn counters(&self, name: &str, help: &str) -> IntCounterVec {
+        self.register(IntCounterVec::new(self.opts(name, help), &["table"]))
+    }
+
+    pub(super) fn histogram(&self, name: &str, help: &str, buckets: Vec<f64>) -> Histogram {
         let opts = HistogramOpts::from(self.opts(name, help)).buckets(buckets);
-        register(self.registry, Histogram::with_opts(opts))
+        self.register(Histogram::with_opts(opts))
     }
 
-    fn histograms(&self, name: &str, help: &str, buckets: Vec<f64>) -> HistogramVec {
-        let opts = HistogramOpts::new(name, help).buckets(buckets);
-        register(self.registry, HistogramVec::new(opts, &["schema", "table"]))
+    /// A histogram for each table.
+    pub(super) fn histograms(&self, name: &str, help: &str, buckets: Vec<f64>) -> HistogramVec {
+        let opts = HistogramOpts::from(self.opts(name, help)).buckets(buckets);
+        self.register(HistogramVec::new(opts, &["table"]))
     }
 }
 
-impl Families {
-    /// Makes all metrics and adds them to `registry`.
-    pub(super) fn new(registry: &Registry, schema: &str) -> Self {
-        let make = Maker { registry, schema };
+/// Metrics that were made together.
+pub(super) struct Made(Vec<Box<dyn Collector>>);
+
+impl Made {
+    /// Takes them away.
+    pub(super) fn unregister(self, registry: &Registry) {
+        for metric in self.0 {
+            registry.unregister(metric).expect("it was registered");
+        }
+    }
+}
+
+impl fmt::Debug for Made {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} metrics", self.0.len())
+    }
+}
+
+impl SharedFamilies {
+    /// Makes them and adds them to `registry`; those of a replication stream if there is one.
+    pub(super) fn new(registry: &Registry, streams: bool) -> Self {
+        let counters =
+            |name, help| register(registry, IntCounterVec::new(Opts::new(name, help), &["code"]));
         Self {
-            source: SourceFamilies::new(&make),
-            lag: LagFamilies::new(&make),
-            work: WorkFamilies::new(&make),
-            tables: TableFamilies::new(&make),
+            stream: streams.then(|| StreamFamilies::new(registry)),
+            retry_actions: register(
+                registry,
+                IntCounter::new(
+                    "retry_actions_total",
+                    "Target transactions that were tried until they were through.",
+                ),
+            ),
+            retried: counters(
+                "retry_retried_total",
+                "Failures after which something is tried again, by the database's code.",
+            ),
+            aborted: counters(
+                "retry_aborted_total",
+                "Failures after which nothing is tried again, by the database's code.",
+            ),
+        }
+    }
+}
+
+impl StreamFamilies {
+    fn new(registry: &Registry) -> Self {
+        let counter = |name, help| register(registry, IntCounter::new(name, help));
+        let counters = |name, labels, help| {
+            register(registry, IntCounterVec::new(Opts::new(name, help), labels))
+        };
+        Self {
+            mutations: counters(
+                "mutation_total",
+                &["source", "type"],
+                "Row changes read from the source.",
+            ),
+            accepted: counters("acceptor_mutations_total", &["type"], ACCEPTED),
+            empty_transactions: counter(
+                "pglogical_empty_transactions",
+                "Source transactions without a change for the target.",
+            ),
+            dial_success: counter(
+                "pglogical_dial_success_total",
+                "Successful starts of the replication stream.",
+            ),
+            dial_failure: counter(
+                "pglogical_dial_failure_total",
+                "Failed starts of the replication stream.",
+            ),
+        }
+    }
+}
+
+/// What the counter of accepted changes says of itself.
+pub(super) const ACCEPTED: &str =
+    "Row changes: received, taken with success, or refused with an error.";
+
+impl Families {
+    /// Makes all metrics.
+    pub(super) fn new(make: &Maker<'_>) -> Self {
+        Self {
+            source: SourceFamilies::new(make),
+            lag: LagFamilies::new(make),
+            work: WorkFamilies::new(make),
+            tables: TableFamilies::new(make),
         }
     }
 }
@@ -145,33 +266,9 @@ impl Families {
 impl SourceFamilies {
     fn new(make: &Maker<'_>) -> Self {
         Self {
-            mutations: make.counters(
-                "mutation_total",
-                &["source", "type"],
-                "Row changes read from the source.",
-            ),
-            accepted: make.counters(
-                "acceptor_mutations_total",
-                &["type"],
-                "Row changes: received, applied with success, or refused with an error.",
-            ),
             sent_to_apply: make.counter(
                 "target_mutations_sent_to_apply_queue",
                 "Row changes handed on to be applied.",
-            ),
-            empty_transactions: make.plain_counter(
-                "pglogical_empty_transactions",
-                "Source transactions without a change for the target.",
-            ),
-            transactions: make
-                .counter("source_transactions_total", "Source transactions received."),
-            dial_success: make.plain_counter(
-                "pglogical_dial_success_total",
-                "Successful starts of the replication stream.",
-            ),
-            dial_failure: make.plain_counter(
-                "pglogical_dial_failure_total",
-                "Failed starts of the replication stream.",
             ),
             connected: make.gauge("source_connected", "1 while the source is read, otherwise 0."),
         }
@@ -198,23 +295,19 @@ impl LagFamilies {
                  batch.",
                 lags(),
             ),
-            source: make.late_gauge(
+            source: make.late_gauge_of_target(
                 "source_lag_seconds",
                 "Age of the newest word of the source. Grows while the source is silent.",
             ),
-            target: make.late_gauge(
+            target: make.late_gauge_of_target(
                 "target_lag_seconds",
                 "How old the target is, compared with the source. Grows while nothing is applied.",
             ),
-            target_bytes: make.gauge(
-                "target_lag_bytes",
-                "Bytes of the source's log that were received and are not applied.",
-            ),
-            applied_timestamp: make.late_gauge(
+            applied_timestamp: make.late_gauge_of_target(
                 "target_applied_timestamp_seconds",
                 "Unix time of the source that the target has reached.",
             ),
-            pending_timestamp: make.late_gauge(
+            pending_timestamp: make.late_gauge_of_target(
                 "target_pending_timestamp_seconds",
                 "Unix time of the source that was received.",
             ),
@@ -250,32 +343,14 @@ impl WorkFamilies {
                 "target_apply_queue_utilization_percent",
                 "Share of --memoryLimit in use. Above 90 the source has to wait.",
             ),
-            errors: make.counters(
-                "apply_errors_total",
-                &["schema", "table"],
-                "Batches that the target refused.",
-            ),
-            retry_actions: make.plain_counter(
-                "retry_actions_total",
-                "Target transactions that were tried until they were through.",
-            ),
-            retried: make.counters(
-                "retry_retried_total",
-                &["code"],
-                "Failures after which something is tried again, by the database's code.",
-            ),
-            aborted: make.counters(
-                "retry_aborted_total",
-                &["code"],
-                "Failures after which nothing is tried again, by the database's code.",
-            ),
+            errors: make.counters("apply_errors_total", "Batches that the target refused."),
         }
     }
 }
 
 impl TableFamilies {
     fn new(make: &Maker<'_>) -> Self {
-        let counters = |name, help| make.counters(name, &["schema", "table"], help);
+        let counters = |name, help| make.counters(name, help);
         Self {
             upserts: counters("apply_upserts_total", "Rows upserted."),
             deletes: counters("apply_deletes_total", "Rows deleted."),
@@ -302,14 +377,14 @@ impl TableFamilies {
 }
 
 /// 1 to 9 milliseconds, tens, hundreds, seconds, and tens of seconds up to 60, as documented.
-fn latencies() -> Vec<f64> {
+pub(crate) fn latencies() -> Vec<f64> {
     let decades = [1_u32, 10, 100, 1_000, 10_000];
     let millis = decades.iter().flat_map(|decade| (1..=9).map(move |digit| digit * decade));
     millis.filter(|millis| *millis <= 60_000).map(|millis| f64::from(millis) / 1_000.0).collect()
 }
 
 /// Like latencies, and on to a day.
-fn lags() -> Vec<f64> {
+pub(super) fn lags() -> Vec<f64> {
     let mut buckets = latencies();
     buckets.extend([300.0, 900.0, 3_600.0, 14_400.0, 86_400.0]);
     buckets

@@ -8,14 +8,14 @@ use replicator_core::model::fk::Place;
 use replicator_core::model::ident::TableName;
 use replicator_core::model::key::{KeyKind, RowKey};
 use replicator_core::model::mutation::{
-    ApplyBatch, ApplyOrder, ApplyRequest, Change, Mutation, Piece, SourceTx, TableId,
+    ApplyBatch, ApplyOrder, ApplyRequest, Change, Mutation, Piece, SourceTx, TableId, TimedMutation,
 };
-use replicator_core::model::position::{Lsn, Position, TxSeq};
+use replicator_core::model::position::{Lsn, PartitionId, Position, RequestId, TxSeq};
 use replicator_core::model::row::{Cell, Layout, Row, RowBuilder};
 use replicator_core::model::time::{Hlc, WallTime};
 use replicator_core::{Event, Failure, Status};
 
-use super::{Limits, Metrics};
+use super::{Command, Limits, Metrics, SchemaMetrics, ToStage};
 use crate::driver::Observer as _;
 
 /// Our clock stands still.
@@ -28,9 +28,18 @@ fn ago(seconds: i64) -> WallTime {
     WallTime { micros: 1_000_000_000 - seconds * 1_000_000 }
 }
 
-fn metrics() -> Metrics {
-    let limits = Limits { applies_max: 16, buffered_bytes_max: 1_000 };
-    let metrics = Metrics::new("pglogical", "db.public", limits, now);
+const LIMITS: Limits = Limits { applies_max: 16, buffered_bytes_max: 1_000 };
+
+/// Of a replication stream, with its one schema.
+fn stream() -> (Metrics, Arc<SchemaMetrics>) {
+    let metrics = Metrics::new(Command::PgLogical, LIMITS, now);
+    let schema = metrics.schema("db.public");
+    schema.set_tables(&catalog());
+    (metrics, schema)
+}
+
+/// The tables "a" and "b".
+fn catalog() -> Catalog {
     let column = Column {
         name: "id".to_owned(),
         cast: "int8".to_owned(),
@@ -49,8 +58,7 @@ fn metrics() -> Metrics {
         place: Place::default(),
         referenced: false,
     };
-    metrics.set_tables(&Catalog::new(vec![table("a"), table("b")], &[]));
-    metrics
+    Catalog::new(vec![table("a"), table("b")], &[])
 }
 
 fn row() -> Row {
@@ -109,7 +117,7 @@ fn check(metrics: &Metrics, lines: &[&str]) {
 
 #[test]
 fn every_documented_metric_is_there_from_the_start() {
-    let metrics = metrics();
+    let (metrics, _) = stream();
     let names: Vec<String> =
         metrics.gather().iter().map(|family| family.name().to_owned()).collect();
     for name in [
@@ -141,7 +149,7 @@ fn every_documented_metric_is_there_from_the_start() {
 
 #[test]
 fn row_changes_are_counted_on_both_sides() {
-    let metrics = metrics();
+    let (metrics, schema) = stream();
     let changes = || {
         vec![
             mutation(0, Change::Insert(row())),
@@ -151,9 +159,9 @@ fn row_changes_are_counted_on_both_sides() {
             mutation(1, Change::Truncate),
         ]
     };
-    metrics.received(&received(10, ago(5), changes()));
-    metrics.received(&received(11, ago(5), Vec::new()));
-    metrics.applied(&request(changes(), Piece::Whole, vec![1]), Duration::from_millis(15));
+    schema.received(&received(10, ago(5), changes()));
+    schema.received(&received(11, ago(5), Vec::new()));
+    schema.applied(&request(changes(), Piece::Whole, vec![1]), Duration::from_millis(15));
     check(
         &metrics,
         &[
@@ -182,13 +190,13 @@ fn row_changes_are_counted_on_both_sides() {
 
 #[test]
 fn a_piece_of_a_transaction_has_no_lag_until_it_commits() {
-    let metrics = metrics();
+    let (metrics, schema) = stream();
     let took = Duration::from_millis(1);
     let change = || vec![mutation(0, Change::Insert(row()))];
-    metrics.applied(&request(change(), Piece::First, Vec::new()), took);
-    metrics.applied(&request(change(), Piece::Middle, Vec::new()), took);
+    schema.applied(&request(change(), Piece::First, Vec::new()), took);
+    schema.applied(&request(change(), Piece::Middle, Vec::new()), took);
     check(&metrics, &["source_commit_to_apply_lag_seconds_count{schema=\"db.public\"} 0"]);
-    metrics.applied(&request(change(), Piece::Last, Vec::new()), took);
+    schema.applied(&request(change(), Piece::Last, Vec::new()), took);
     check(
         &metrics,
         &[
@@ -201,13 +209,14 @@ fn a_piece_of_a_transaction_has_no_lag_until_it_commits() {
 
 #[test]
 fn failures_are_counted_by_the_code_of_the_database() {
-    let metrics = metrics();
+    let (metrics, schema) = stream();
     let detail = "ERROR: restart transaction (SQLSTATE 40001) in table a".to_owned();
-    metrics.failed(&Failure::Transient { detail });
-    metrics.failed(&Failure::OutcomeUnknown { detail: "connection reset".to_owned() });
+    schema.failed(&Failure::Transient { detail });
+    schema.failed(&Failure::OutcomeUnknown { detail: "connection reset".to_owned() });
     let detail = "ERROR: value too long (SQLSTATE 22001)".to_owned();
-    metrics.failed(&Failure::Rejected { detail, at: Some(4..6) });
-    metrics.failed(&Failure::Fenced);
+    schema.failed(&Failure::Rejected { detail, at: Some(4..6) });
+    schema.failed(&Failure::Fenced);
+    schema.staging_failed(&Failure::Fenced);
     check(
         &metrics,
         &[
@@ -223,12 +232,12 @@ fn failures_are_counted_by_the_code_of_the_database() {
 
 #[test]
 fn gauges_follow_the_status_and_the_clock() {
-    let metrics = metrics();
+    let (metrics, schema) = stream();
     let text = TextEncoder::new().encode_to_string(&metrics.gather()).unwrap();
     assert!(!text.contains("target_lag_seconds"), "nobody knows the lag yet:\n{text}");
-    metrics.received(&received(10, ago(9), Vec::new()));
-    metrics.received(&received(20, ago(5), Vec::new()));
-    metrics.status(&status(20, 10));
+    schema.received(&received(10, ago(9), Vec::new()));
+    schema.received(&received(20, ago(5), Vec::new()));
+    schema.status(&status(20, 10));
     assert_eq!(metrics.lag(), Some(Duration::from_secs(9)));
     check(
         &metrics,
@@ -245,8 +254,8 @@ fn gauges_follow_the_status_and_the_clock() {
         ],
     );
     // A source that is idle is as of now, and so is the target once it has caught up.
-    metrics.received(&Event::IdleThrough(lsn(30)));
-    metrics.status(&Status { applies: 0, buffered_rows: 0, ..status(30, 30) });
+    schema.received(&Event::IdleThrough(lsn(30)));
+    schema.status(&Status { applies: 0, buffered_rows: 0, ..status(30, 30) });
     check(
         &metrics,
         &[
@@ -259,16 +268,16 @@ fn gauges_follow_the_status_and_the_clock() {
 
 #[test]
 fn readiness_follows_the_runs() {
-    let metrics = metrics();
+    let (metrics, schema) = stream();
     assert_eq!(metrics.readiness(), Err("starting".to_owned()));
-    metrics.dial_failure();
-    metrics.run_ended("could not connect");
+    schema.dialed(false);
+    schema.run_ended("could not connect");
     assert_eq!(metrics.readiness(), Err("could not connect".to_owned()));
-    metrics.dial_success();
-    metrics.run_began();
+    schema.dialed(true);
+    schema.run_began();
     assert_eq!(metrics.readiness(), Ok(()));
-    metrics.status(&status(1, 1));
-    assert!(metrics.last_status().is_some());
+    schema.status(&status(1, 1));
+    assert!(schema.last_status().is_some());
     check(
         &metrics,
         &[
@@ -277,14 +286,14 @@ fn readiness_follows_the_runs() {
             "source_connected{schema=\"db.public\"} 1",
         ],
     );
-    metrics.run_ended("gone");
-    assert_eq!(metrics.last_status(), None);
+    schema.run_ended("gone");
+    assert_eq!(schema.last_status(), None);
     check(&metrics, &["source_connected{schema=\"db.public\"} 0"]);
 }
 
 #[test]
 fn the_system_tells_about_this_process() {
-    let metrics = metrics().with_process();
+    let metrics = stream().0.with_process();
     let families = metrics.gather();
     let value = |name: &str| {
         let family = families.iter().find(|family| family.name() == name).unwrap();
@@ -294,4 +303,188 @@ fn the_system_tells_about_this_process() {
     assert!(value("process_threads") >= 1.0);
     assert!(value("process_open_fds") >= 3.0);
     assert!(value("process_start_time_seconds") > 1e9);
+}
+
+/// What clocks on the wall show as `second`.
+fn hlc(second: u64) -> Hlc {
+    Hlc { nanos: second * 1_000_000_000, logical: 3 }
+}
+
+fn promised(second: u64) -> Event {
+    let (request, partition) = (RequestId(1), PartitionId(0));
+    Event::ResolvedReceived { request, partition, resolved: hlc(second) }
+}
+
+/// Of changefeeds, with two schemas.
+fn feeds() -> (Metrics, [Arc<SchemaMetrics>; 2]) {
+    let metrics = Metrics::new(Command::Start, LIMITS, now);
+    let schemas = ["db.one", "db.two"].map(|label| {
+        let schema = metrics.schema(label);
+        schema.set_tables(&catalog());
+        schema
+    });
+    (metrics, schemas)
+}
+
+fn rows(seconds: &[(u64, u32)]) -> Vec<TimedMutation> {
+    let row = |&(second, table): &(u64, u32)| {
+        let mutation = mutation(table, Change::Upsert(row()));
+        TimedMutation { time: hlc(second), mutation }
+    };
+    seconds.iter().map(row).collect()
+}
+
+/// Acceptance item 13: every metric that is documented for `start` and not for one table alone.
+#[test]
+fn a13_each_schema_of_a_changefeed_has_the_documented_metrics() {
+    let (metrics, _) = feeds();
+    let text = TextEncoder::new().encode_to_string(&metrics.gather()).unwrap();
+    for (name, labels) in [
+        ("core_source_lag_seconds_count", "schema"),
+        ("source_commit_to_apply_lag_seconds_count", "schema"),
+        ("target_apply_transaction_lag_seconds_count", "schema"),
+        ("target_apply_queue_utilization_percent", "schema"),
+        ("target_apply_queue_size", "schema"),
+        ("checkpoint_commit_duration_seconds_count", "schema"),
+        ("checkpoint_advance_duration_seconds_count", "schema"),
+        ("checkpoint_proposed_going_backwards_errors_total", "schema"),
+        ("core_sweep_duration_seconds_count", "schema"),
+        ("core_sweep_mutations_applied_total", "schema"),
+        ("core_sweep_success_timestamp_seconds", "schema"),
+        ("core_parallelism_utilization_percent", "schema"),
+        ("apply_errors_total", "schema,table"),
+        ("apply_upserts_total", "schema,table"),
+        ("apply_deletes_total", "schema,table"),
+        ("apply_conflicts_total", "schema,table"),
+        ("apply_resolves_total", "schema,table"),
+        ("apply_duration_seconds_count", "schema,table"),
+        ("target_apply_mutation_age_seconds_count", "schema,table"),
+        ("acceptor_mutations_total", "kind,schema,target,type"),
+        ("target_mutations_sent_to_apply_queue", "schema"),
+    ] {
+        for schema in ["db.one", "db.two"] {
+            let of_schema = format!("schema=\"{schema}\"");
+            let sample = text.lines().find(|line| {
+                line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{'))
+                    && line.contains(&of_schema)
+            });
+            let sample = sample.unwrap_or_else(|| panic!("no {name} of {schema} in:\n{text}"));
+            let had = sample.split('{').nth(1).unwrap().split('}').next().unwrap();
+            let had: Vec<&str> =
+                had.split(',').map(|pair| pair.split('=').next().unwrap()).collect();
+            assert_eq!(had.join(","), labels, "{sample}");
+        }
+    }
+    for absent in ["pglogical_", "mutation_total", "source_transactions_total"] {
+        assert!(!text.lines().any(|line| line.starts_with(absent)), "{absent} in:\n{text}");
+    }
+}
+
+#[test]
+fn a13_gauges_of_a_changefeed_move_on_while_nobody_calls() {
+    let (metrics, [one, _]) = feeds();
+    let text = TextEncoder::new().encode_to_string(&metrics.gather()).unwrap();
+    assert!(!text.contains("target_lag_seconds"), "nobody knows the lag yet:\n{text}");
+    // What a run finds when it begins is known without a call.
+    let position = |second| Some(Position::Hlc(hlc(second)));
+    one.status(&Status {
+        checkpoint: position(970),
+        applied: position(980),
+        frontier: hlc(990),
+        ..status(0, 0)
+    });
+    check(
+        &metrics,
+        &[
+            "source_lag_seconds{kind=\"cdc\",schema=\"db.one\",target=\"db.one\"} 10",
+            "target_lag_seconds{kind=\"cdc\",schema=\"db.one\",target=\"db.one\"} 20",
+            "target_pending_timestamp_seconds{kind=\"cdc\",schema=\"db.one\",target=\"db.one\"} 990",
+            "target_applied_timestamp_seconds{kind=\"cdc\",schema=\"db.one\",target=\"db.one\"} 980",
+            "checkpoint_committed_age_seconds{schema=\"db.one\"} 30",
+            "checkpoint_proposed_age_seconds{schema=\"db.one\"} 10",
+            "checkpoint_committed_time_seconds{schema=\"db.one\"} 970",
+            "checkpoint_proposed_time_seconds{schema=\"db.one\"} 990",
+            "source_connected{schema=\"db.one\"} 1",
+            "source_connected{schema=\"db.two\"} 0",
+        ],
+    );
+    assert_eq!(metrics.lag(), Some(Duration::from_secs(20)));
+    // Between runs, too.
+    one.run_ended("gone");
+    one.received(&promised(995));
+    check(&metrics, &["source_lag_seconds{kind=\"cdc\",schema=\"db.one\",target=\"db.one\"} 5"]);
+    let text = TextEncoder::new().encode_to_string(&metrics.gather()).unwrap();
+    assert!(!text.contains("target_lag_seconds{kind=\"cdc\",schema=\"db.two\""), "{text}");
+}
+
+#[test]
+fn rows_of_a_changefeed_are_counted_where_they_are_staged() {
+    let (metrics, [one, two]) = feeds();
+    let brought = rows(&[(990, 0), (996, 0), (998, 1)]);
+    let to_stage = ToStage::of(&brought);
+    one.received(&Event::RowsReceived { request: RequestId(1), rows: brought });
+    one.staged(&to_stage, Duration::from_millis(3), false);
+    one.staged(&to_stage, Duration::from_millis(5), true);
+    one.staged_read(2);
+    two.received(&Event::RowsReceived { request: RequestId(1), rows: rows(&[(1, 1)]) });
+    let counted = |kind: &str, count: u32| {
+        let labels = format!("kind=\"cdc\",schema=\"db.one\",target=\"db.one\",type=\"{kind}\"");
+        check(&metrics, &[&format!("acceptor_mutations_total{{{labels}}} {count}")]);
+    };
+    counted("received", 3);
+    counted("success", 3);
+    counted("error", 3);
+    check(
+        &metrics,
+        &[
+            "stage_mutations_total{schema=\"db.one\",table=\"a\"} 2",
+            "stage_mutations_total{schema=\"db.one\",table=\"b\"} 1",
+            "stage_errors_total{schema=\"db.one\",table=\"a\"} 2",
+            "stage_duration_seconds_sum{schema=\"db.one\",table=\"a\"} 0.005",
+            "stage_commit_lag_seconds_sum{schema=\"db.one\",table=\"a\"} 10",
+            "stage_commit_lag_seconds_sum{schema=\"db.one\",table=\"b\"} 2",
+            "target_mutations_sent_to_apply_queue{schema=\"db.one\"} 2",
+            "target_mutations_sent_to_apply_queue{schema=\"db.two\"} 0",
+        ],
+    );
+}
+
+#[test]
+fn promises_are_counted_when_they_come_and_when_they_are_saved() {
+    let (metrics, [one, _]) = feeds();
+    for second in [990, 995, 995] {
+        one.received(&promised(second));
+    }
+    one.resolved_saved(Duration::from_millis(5));
+    one.checkpoint_saved(Duration::from_millis(7));
+    let backwards = "checkpoint_proposed_going_backwards_errors_total{schema=\"db.one\"}";
+    check(
+        &metrics,
+        &[
+            "core_source_lag_seconds_sum{schema=\"db.one\"} 20",
+            "checkpoint_advance_duration_seconds_sum{schema=\"db.one\"} 0.005",
+            "checkpoint_commit_duration_seconds_sum{schema=\"db.one\"} 0.007",
+            &format!("{backwards} 0"),
+        ],
+    );
+    one.received(&promised(994));
+    check(&metrics, &[&format!("{backwards} 1")]);
+}
+
+#[test]
+fn readiness_says_which_schema_is_not_well() {
+    let metrics = Metrics::new(Command::Start, LIMITS, now);
+    assert_eq!(metrics.readiness(), Err("starting".to_owned()));
+    metrics.opened();
+    assert_eq!(metrics.readiness(), Ok(()));
+    let [one, two] = ["db.one", "db.two"].map(|label| metrics.schema(label));
+    one.run_began();
+    two.run_ended("the target is gone");
+    assert_eq!(metrics.readiness(), Err("schema db.two: the target is gone".to_owned()));
+    metrics.forget("db.two");
+    assert_eq!(metrics.readiness(), Ok(()));
+    let text = TextEncoder::new().encode_to_string(&metrics.gather()).unwrap();
+    assert!(text.contains("db.one") && !text.contains("db.two"), "{text}");
+    // It may come again.
+    drop(metrics.schema("db.two"));
 }

@@ -18,7 +18,7 @@ use super::trouble::{Trouble, trouble_of, trouble_of_source};
 use crate::clock::Clock;
 use crate::driver::{self, Run};
 use crate::error_chain;
-use crate::metrics::Metrics;
+use crate::metrics::SchemaMetrics;
 use crate::net::Dial;
 use crate::pg::connect::{AbortOnDrop, SessionOptions};
 use crate::port::{Source as _, Staging as _};
@@ -37,7 +37,7 @@ pub(super) struct Attempt<D> {
     pub(super) settings: Arc<PgLogicalSettings>,
     pub(super) clock: Clock,
     pub(super) stop: watch::Receiver<bool>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<SchemaMetrics>,
     pub(super) recorder: Option<Recorder>,
     pub(super) first: bool,
 }
@@ -173,10 +173,7 @@ impl<D: Dial> Attempt<D> {
         };
         let source = PgSource::connect(&self.dial, &settings.source, &options, decoder, self.clock);
         let source = source.await;
-        match &source {
-            Ok(_) => self.metrics.dial_success(),
-            Err(_) => self.metrics.dial_failure(),
-        }
+        self.metrics.dialed(source.is_ok());
         source.map_err(|error| trouble_of_source(&error))
     }
 

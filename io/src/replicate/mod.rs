@@ -35,6 +35,7 @@ pub async fn pglogical<D: Dial>(
     recorder: Option<Recorder>,
 ) -> Result<(), GaveUp> {
     let clock = Clock::start();
+    let metrics = metrics.schema(&settings.schema_label());
     let settings = Arc::new(settings);
     let mut first = true;
     supervise(clock, Backoff::default(), stop.clone(), || {

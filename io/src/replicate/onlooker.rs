@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::driver::Observer;
-use crate::metrics::Metrics;
+use crate::metrics::SchemaMetrics;
 use crate::source::pg::progress::Progress;
 use replicator_core::model::catalog::Catalog;
 use replicator_core::model::mutation::{ApplyRequest, Change, TableId};
@@ -16,7 +16,7 @@ use tracing::{debug, enabled, warn};
 /// See the [module docs](self).
 #[derive(Debug)]
 pub(super) struct Onlooker {
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<SchemaMetrics>,
     pub(super) catalog: Arc<Catalog>,
     /// Of a source that is told what is in the target.
     pub(super) progress: Option<Progress>,
@@ -54,6 +54,11 @@ impl Observer for Onlooker {
             | Failure::Rejected { .. }
             | Failure::Fenced => warn!("warning during tryCommit: {failure}"),
         }
+    }
+
+    fn staging_failed(&self, failure: &Failure) {
+        self.metrics.staging_failed(failure);
+        warn!("staging did not do what it was asked: {failure}");
     }
 }
 

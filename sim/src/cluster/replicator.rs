@@ -6,7 +6,7 @@ use replicator_core::Config;
 use replicator_core::decode::pg_transaction::TruncatePolicy;
 use replicator_core::dialect::Product;
 use replicator_core::model::time::WallTime;
-use replicator_io::metrics::{Limits, Metrics};
+use replicator_io::metrics::{Command, Limits, Metrics};
 use replicator_io::pg::conninfo::ConnInfo;
 use replicator_io::pg::pool::PoolLimits;
 use replicator_io::replicate::{PIECE_BYTES_MAX, PgLogicalSettings, pglogical};
@@ -70,8 +70,7 @@ impl Replicator {
                 applies_max: core.applies_max,
                 buffered_bytes_max: core.buffered_bytes_max,
             };
-            let label = self.settings.schema_label();
-            let metrics = Arc::new(Metrics::new("pglogical", &label, limits, wall));
+            let metrics = Arc::new(Metrics::new(Command::PgLogical, limits, wall));
             say(self.name, "starts");
             let dial = self.dial.clone();
             match pglogical(dial, self.settings.clone(), stopped, metrics, None).await {

@@ -22,9 +22,10 @@ use super::conveyor::{Shared, State};
 use super::lanes::{Common, Ending, LaneObserver, LaneStore, Plan, together};
 use super::mysql::{GROWTH, MySqlSide};
 use super::settings::Consistency;
-use super::store::{Owner, Store};
+use super::store::{Meter, Owner, Store};
 use super::target::Found;
 use crate::driver::{self, Run, RunError};
+use crate::metrics::SchemaMetrics;
 use crate::mysql::conninfo::MySqlConnInfo;
 use crate::net::Dial;
 use crate::pg::connect::{AbortOnDrop, SessionOptions};
@@ -75,18 +76,23 @@ impl<D: Dial> Attempt<D> {
                 Err(trouble) => break Err(trouble),
             }
         };
-        let metrics = &self.shared.metrics;
+        let unknown = matches!(*self.state.borrow(), State::Unknown);
+        let count = |reason: &str| match unknown {
+            // Nobody may fill the metrics with names that mean nothing here.
+            true => self.shared.metrics.forget(&self.label()),
+            false => self.metrics().run_ended(reason),
+        };
         match ended {
             Ok(()) => {
-                metrics.run_ended("stopped");
+                count("stopped");
                 Ended::Stopped
             }
             Err(Trouble::Lasting(reason)) => {
-                metrics.run_ended(&reason);
+                count(&reason);
                 Ended::GaveUp { reason }
             }
             Err(Trouble::Settings(reason) | Trouble::Passing(reason)) => {
-                metrics.run_ended(&reason);
+                count(&reason);
                 Ended::Failed { reason }
             }
         }
@@ -94,6 +100,16 @@ impl<D: Dial> Attempt<D> {
 
     fn mode(&self) -> MutexGuard<'_, Option<Mode>> {
         self.mode.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What metrics and logs call the schema: its parts as they are, with dots between them.
+    fn label(&self) -> String {
+        let SchemaName { database, schema } = &self.schema;
+        database.iter().chain([schema]).map(String::as_str).collect::<Vec<&str>>().join(".")
+    }
+
+    fn metrics(&self) -> Arc<SchemaMetrics> {
+        self.shared.metrics.schema(&self.label())
     }
 
     async fn try_run(&self) -> Result<Ending, Trouble> {
@@ -159,7 +175,7 @@ impl<D: Dial> Attempt<D> {
             return Err(Trouble::Lasting(format!("the target has no tables in schema {schema}")));
         }
         let catalog = Arc::new(catalog);
-        self.shared.metrics.set_tables(&catalog);
+        self.metrics().set_tables(&catalog);
         Ok(catalog)
     }
 
@@ -182,7 +198,7 @@ impl<D: Dial> Attempt<D> {
 
     /// Begins a run: from here on no earlier one writes to staging.
     async fn begin(&self, catalog: &Arc<Catalog>) -> Result<Begun<D>, Trouble> {
-        let Shared { settings, found, staging, .. } = &*self.shared;
+        let Shared { settings, found, staging, clock, .. } = &*self.shared;
         let owner = Owner {
             name: self.schema.to_string(),
             database: found.named(),
@@ -190,7 +206,7 @@ impl<D: Dial> Attempt<D> {
             catalog,
             kind: found.kind(),
         };
-        let store = Store::new(staging, owner);
+        let store = Store::new(staging, owner, Meter { metrics: self.metrics(), clock: *clock });
         let failed = |failure: Failure| Trouble::staging(&failure);
         let (fence, mut durable) = store.begin().await.map_err(failed)?;
         durable.resolved.entry(PartitionId(0)).or_default();
@@ -230,10 +246,11 @@ impl<D: Dial> Attempt<D> {
         catalog: &Arc<Catalog>,
         growth: usize,
     ) -> Result<Running, Trouble> {
-        let Shared { settings, found, stop, metrics, clock, .. } = &*self.shared;
+        let Shared { settings, found, stop, clock, .. } = &*self.shared;
+        let metrics = self.metrics();
         let Begun { fence, lanes, common, plan, .. } = begun;
         let onlooker = Arc::new(Onlooker {
-            metrics: Arc::clone(metrics),
+            metrics: Arc::clone(&metrics),
             catalog: Arc::clone(catalog),
             progress: None,
             dead_letters: settings.dlq_table.clone(),

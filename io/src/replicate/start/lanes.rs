@@ -215,6 +215,7 @@ impl<D: Dial> Staging for LaneStore<D> {
             let mut inner = self.common.inner();
             inner.saved = inner.saved.max(Some(reached));
         }
+        self.store.forget(position).await;
         Ok(())
     }
 
@@ -278,5 +279,9 @@ impl<O: Observer> Observer for LaneObserver<O> {
 
     fn failed(&self, failure: &Failure) {
         self.observer.failed(failure);
+    }
+
+    fn staging_failed(&self, failure: &Failure) {
+        self.observer.staging_failed(failure);
     }
 }

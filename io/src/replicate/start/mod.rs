@@ -27,7 +27,8 @@ pub use self::settings::{Consistency, StartSettings};
 pub use self::stores::{StagingDatabase, StagingSettings, Stores};
 pub use self::target::{StartTarget, StartTargetError};
 use super::trouble::Trouble;
-use crate::http::{self, HttpLimits, Listen};
+use crate::clock::Clock;
+use crate::http::{self, HttpLimits, HttpMetrics, Listen};
 use crate::metrics::Metrics;
 use crate::net::Dial;
 use crate::source::changefeed::discard;
@@ -78,9 +79,10 @@ pub async fn start<D: Dial, L: Listen, G: Gate>(
             webhook::router(conveyors.target_kind(), limits, conveyors.clone(), gate)
         }
     };
+    let router = http::metered(router, HttpMetrics::new(metrics.registry()), Clock::start());
     let router = router.merge(health.router());
     // From here on changefeeds are answered, whether one calls or not.
-    metrics.run_began();
+    metrics.opened();
     http::serve(listener, tls, router, http_limits, stop).await;
     // Nobody brings anything any more; what was brought is finished.
     conveyors.finish().await;

@@ -10,6 +10,8 @@ use replicator_core::{Durable, Failure};
 use tracing::debug;
 
 use super::stores::Stores;
+use crate::clock::Clock;
+use crate::metrics::{SchemaMetrics, ToStage};
 use crate::net::Dial;
 use crate::port::{Fence, StagedPage, Staging};
 use crate::staging::embedded::EmbeddedStore;
@@ -21,6 +23,14 @@ use crate::target::progress::ProgressTable;
 pub(super) struct Store<D: Dial> {
     rows: Rows<D>,
     progress: Option<Arc<ProgressTable<D>>>,
+    meter: Meter,
+}
+
+/// Counts what a store does.
+#[derive(Clone, Debug)]
+pub(super) struct Meter {
+    pub(super) metrics: Arc<SchemaMetrics>,
+    pub(super) clock: Clock,
 }
 
 #[derive(Debug)]
@@ -35,7 +45,7 @@ impl<D: Dial> Clone for Store<D> {
             Rows::Embedded(store) => Rows::Embedded(store.clone()),
             Rows::Database(store) => Rows::Database(store.clone()),
         };
-        Self { rows, progress: self.progress.clone() }
+        Self { rows, progress: self.progress.clone(), meter: self.meter.clone() }
     }
 }
 
@@ -62,7 +72,7 @@ pub(super) struct Owner<'a> {
 }
 
 impl<D: Dial> Store<D> {
-    pub(super) fn new(stores: &Stores<D>, owner: Owner<'_>) -> Self {
+    pub(super) fn new(stores: &Stores<D>, owner: Owner<'_>, meter: Meter) -> Self {
         let Owner { name, database, schema, catalog, kind } = owner;
         let rows = match stores {
             Stores::Embedded(file) => {
@@ -83,7 +93,7 @@ impl<D: Dial> Store<D> {
                 Rows::Database(stores.rows(options))
             }
         };
-        Self { rows, progress: None }
+        Self { rows, progress: None, meter }
     }
 
     /// The same store, of which only the rows of these tables are read and retired, and what the target says of
@@ -93,7 +103,17 @@ impl<D: Dial> Store<D> {
             Rows::Embedded(store) => Rows::Embedded(store.of(lane)),
             Rows::Database(store) => Rows::Database(store.of(lane)),
         };
-        Self { rows, progress }
+        Self { rows, progress, meter: self.meter.clone() }
+    }
+
+    /// Forgets what the target says of rows through this position: they will not be read again.
+    pub(super) async fn forget(&self, through: Position) {
+        if let Some(progress) = &self.progress
+            && let Err(failure) = progress.forget(through).await
+        {
+            // They go with the next ones.
+            debug!("could not forget old progress: {failure}");
+        }
     }
 
     /// A time at or after that of the newest staged row; zero if there is none.
@@ -117,7 +137,9 @@ impl<D: Dial> Staging for Store<D> {
     }
 
     async fn read(&self, after: Hlc, through: Hlc, rows_max: u32) -> Result<StagedPage, Failure> {
-        either!(&self.rows, store => store.read(after, through, rows_max).await)
+        let page = either!(&self.rows, store => store.read(after, through, rows_max).await)?;
+        self.meter.metrics.staged_read(page.rows.len());
+        Ok(page)
     }
 
     async fn retire(&self, fence: Fence, through: Hlc) -> Result<(), Failure> {
@@ -125,13 +147,10 @@ impl<D: Dial> Staging for Store<D> {
     }
 
     async fn save_checkpoint(&self, fence: Fence, position: Position) -> Result<(), Failure> {
+        let Meter { metrics, clock } = &self.meter;
+        let began = clock.now();
         either!(&self.rows, store => store.save_checkpoint(fence, position).await)?;
-        if let Some(progress) = &self.progress
-            && let Err(failure) = progress.forget(position).await
-        {
-            // They say what the position says as well, and go with the next ones.
-            debug!("could not forget old progress: {failure}");
-        }
+        metrics.checkpoint_saved(clock.since(began));
         Ok(())
     }
 
@@ -141,7 +160,11 @@ impl<D: Dial> Staging for Store<D> {
         partition: PartitionId,
         resolved: Hlc,
     ) -> Result<(), Failure> {
-        either!(&self.rows, store => store.save_resolved(fence, partition, resolved).await)
+        let Meter { metrics, clock } = &self.meter;
+        let began = clock.now();
+        either!(&self.rows, store => store.save_resolved(fence, partition, resolved).await)?;
+        metrics.resolved_saved(clock.since(began));
+        Ok(())
     }
 
     async fn save_horizon(&self, fence: Fence, through: Hlc) -> Result<(), Failure> {
@@ -158,6 +181,10 @@ impl<D: Dial> Staging for Store<D> {
         rows: Vec<TimedMutation>,
         floor: Hlc,
     ) -> Result<(), Failure> {
-        either!(&self.rows, store => store.stage(fence, rows, floor).await)
+        let Meter { metrics, clock } = &self.meter;
+        let (to_stage, began) = (ToStage::of(&rows), clock.now());
+        let staged = either!(&self.rows, store => store.stage(fence, rows, floor).await);
+        metrics.staged(&to_stage, clock.since(began), staged.is_ok());
+        staged
     }
 }

@@ -8,7 +8,7 @@ use replicator_core::decode::changefeed;
 use replicator_core::model::time::WallTime;
 use replicator_core::{Config, OnReject};
 use replicator_io::http::HttpLimits;
-use replicator_io::metrics::{Limits, Metrics};
+use replicator_io::metrics::{Command, Limits, Metrics};
 use replicator_io::pg::conninfo::ConnInfo;
 use replicator_io::pg::pool::PoolLimits;
 use replicator_io::replicate::start::{Consistency, Entrance, StartSettings, start};
@@ -103,7 +103,7 @@ impl Program {
     async fn serve(&self, staging: Embedded, stopped: watch::Receiver<bool>) -> turmoil::Result {
         let Config { applies_max, buffered_bytes_max, .. } = self.settings.core;
         let limits = Limits { applies_max, buffered_bytes_max };
-        let metrics = Arc::new(Metrics::new("start", DATABASE, limits, wall));
+        let metrics = Arc::new(Metrics::new(Command::Start, limits, wall));
         let listener = self.dial.listen(PORT).await?;
         let entrance = Entrance { listener, tls: None, gate: Open, limits: HttpLimits::default() };
         let (dial, file) = (self.dial.clone(), staging.clone());

@@ -1,0 +1,104 @@
+//! Metrics of a replication stream: its transactions, and how much of its log is not applied.
+use prometheus::{Gauge, IntCounter};
+use replicator_core::model::mutation::{Change, Mutation, SourceTx};
+use replicator_core::model::position::{Lsn, Position};
+use replicator_core::{Event, Status};
+
+use super::families::{Maker, StreamFamilies};
+use super::wide;
+
+/// The `source` of these changes.
+const SOURCE: &str = "pglogical";
+
+/// See the [module docs](self).
+#[derive(Debug)]
+pub(super) struct StreamMetrics {
+    families: StreamFamilies,
+    transactions: IntCounter,
+    target_bytes: Gauge,
+    inserts: IntCounter,
+    updates: IntCounter,
+    deletes: IntCounter,
+    truncates: IntCounter,
+    received: IntCounter,
+}
+
+impl StreamMetrics {
+    pub(super) fn new(make: &Maker<'_>, families: StreamFamilies) -> Self {
+        // Looked up once, because every row counts on them.
+        let mutations = |kind| families.mutations.with_label_values(&[SOURCE, kind]);
+        Self {
+            transactions: make
+                .counter("source_transactions_total", "Source transactions received."),
+            target_bytes: make.gauge(
+                "target_lag_bytes",
+                "Bytes of the source's log that were received and are not applied.",
+            ),
+            inserts: mutations("insert"),
+            updates: mutations("update"),
+            deletes: mutations("delete"),
+            truncates: mutations("truncate"),
+            received: families.accepted.with_label_values(&["received"]),
+            families,
+        }
+    }
+
+    pub(super) fn dialed(&self, succeeded: bool) {
+        let StreamFamilies { dial_success, dial_failure, .. } = &self.families;
+        if succeeded { dial_success.inc() } else { dial_failure.inc() }
+    }
+
+    /// Counts what the source sent. Returns how many row changes that were.
+    pub(super) fn received(&self, event: &Event) -> u64 {
+        match event {
+            Event::TransactionReceived(SourceTx { mutations, .. }) => {
+                self.transactions.inc();
+                if mutations.is_empty() {
+                    self.families.empty_transactions.inc();
+                }
+                self.mutations(mutations)
+            }
+            Event::PieceReceived { before: _, mutations } => self.mutations(mutations),
+            Event::IdleThrough(_)
+            | Event::RowsReceived { .. }
+            | Event::ResolvedReceived { .. }
+            | Event::Done(_)
+            | Event::StagedRead { .. }
+            | Event::Failed { .. }
+            | Event::DeadlineReached => 0,
+        }
+    }
+
+    fn mutations(&self, mutations: &[Mutation]) -> u64 {
+        let [mut inserts, mut updates, mut deletes, mut truncates] = [0; 4];
+        for mutation in mutations {
+            match &mutation.change {
+                Change::Insert(_) => inserts += 1,
+                Change::Upsert(_) | Change::Update(_) | Change::Move { .. } => updates += 1,
+                Change::Delete(_) => deletes += 1,
+                Change::Truncate => truncates += 1,
+            }
+        }
+        self.inserts.inc_by(inserts);
+        self.updates.inc_by(updates);
+        self.deletes.inc_by(deletes);
+        self.truncates.inc_by(truncates);
+        let all = inserts + updates + deletes + truncates;
+        self.received.inc_by(all);
+        all
+    }
+
+    pub(super) fn refresh(&self, status: Option<&Status>) {
+        self.target_bytes.set(status.map_or(0.0, bytes_behind));
+    }
+}
+
+/// How much of the source's log lies between what was received and what is applied.
+fn bytes_behind(status: &Status) -> f64 {
+    match (status.admitted, status.applied) {
+        (Some(Position::Lsn(Lsn(admitted))), Some(Position::Lsn(Lsn(applied)))) => {
+            wide(admitted.saturating_sub(applied))
+        }
+        (Some(_) | None, Some(_) | None) => 0.0,
+    }
+}
