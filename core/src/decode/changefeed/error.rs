@@ -234,6 +234,24 @@ impl FeedError {
         }
     }
 
+    /// The target table that it is about, if it is about one.
+    #[must_use]
+    pub const fn table(&self) -> Option<&TableName> {
+        match self {
+            Self::NotUtf8 { .. } | Self::Json { .. } | Self::TooLarge { .. } | Self::Body(_) => {
+                None
+            }
+            Self::Row { fault, .. } => fault.table(),
+            Self::Drift { drift, .. } => match drift {
+                SchemaDrift::NoTable { table }
+                | SchemaDrift::UnexpectedColumns { table, .. }
+                | SchemaDrift::MissingColumns { table, .. }
+                | SchemaDrift::NoKey { table, .. } => Some(table),
+            },
+            Self::Value { table, .. } => Some(table),
+        }
+    }
+
     /// A short text for the sender. CockroachDB shows it to whoever looks at the changefeed, so it says
     /// what to do, and nothing that only the log may tell.
     #[must_use]
@@ -273,6 +291,24 @@ impl RowFault {
             | Self::BareWithoutEvent
             | Self::Event(_)
             | Self::NoKey { .. } => ErrorKind::Malformed,
+        }
+    }
+
+    const fn table(&self) -> Option<&TableName> {
+        match self {
+            Self::ColumnTwice { table, .. }
+            | Self::NoKey { table }
+            | Self::KeyLength { table, .. }
+            | Self::SameTarget { table } => Some(table),
+            Self::NotObject
+            | Self::Repeated(_)
+            | Self::Member { .. }
+            | Self::NoTime
+            | Self::Time(_)
+            | Self::NoTopic
+            | Self::NoAfter
+            | Self::BareWithoutEvent
+            | Self::Event(_) => None,
         }
     }
 

@@ -3,11 +3,11 @@
 //! A success means that what the request brought is durable. Everything else is asked again by the
 //! changefeed, so a request is refused as a whole and early: where it belongs is looked at before who
 //! sends it, who sends it before the body is read, and a body is read only if there is room for it.
+mod told;
 mod unpack;
 mod zstd;
 
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,14 +21,16 @@ use futures_util::StreamExt as _;
 use replicator_core::decode::changefeed::{
     BodyKind, Changefeed, Endpoint, FeedError, Limits, Message, Scope, TargetKind,
 };
-use replicator_core::model::ident::SchemaName;
+use replicator_core::model::ident::{SchemaName, TableName};
 use replicator_core::model::mutation::TimedMutation;
 use replicator_core::model::position::PartitionId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, warn};
 
+use self::told::{Kind, Told, Verdict};
 use self::unpack::{Coding, Collected, Unpacker};
 use super::inbox::{Brought, Inbox};
+use crate::clock::Clock;
 
 /// Bodies are counted in units of so many bytes.
 const UNIT: usize = 1 << 10;
@@ -104,6 +106,9 @@ pub enum Absent {
     Unknown,
     /// There will be one.
     NotYet,
+    /// The last one gave up, for this reason, which is for the log. Until somebody has acted the next one will,
+    /// too.
+    GaveUp(Arc<str>),
 }
 
 /// Finds the run of a schema.
@@ -134,7 +139,8 @@ struct Webhook<R, G> {
     room: Arc<Semaphore>,
     runs: R,
     gate: G,
-    refusals: AtomicU64,
+    clock: Clock,
+    told: Mutex<Told>,
 }
 
 /// Answers the requests of changefeeds, whatever their path.
@@ -145,8 +151,8 @@ pub fn router<R: Runs, G: Gate>(
     gate: G,
 ) -> Router {
     let room = Arc::new(Semaphore::new(limits.bodies_bytes_max.div_ceil(UNIT)));
-    let refusals = AtomicU64::new(0);
-    let webhook = Webhook { target, limits, room, runs, gate, refusals };
+    let (clock, told) = (Clock::start(), Mutex::default());
+    let webhook = Webhook { target, limits, room, runs, gate, clock, told };
     Router::new().fallback(answer::<R, G>).with_state(Arc::new(webhook))
 }
 
@@ -155,10 +161,11 @@ async fn answer<R: Runs, G: Gate>(
     request: Request<Body>,
 ) -> Response {
     let limit = webhook.limits.response_timeout;
-    let answered = tokio::time::timeout(limit, webhook.take(request)).await;
+    let mut place = String::new();
+    let answered = tokio::time::timeout(limit, webhook.take(request, &mut place)).await;
     match answered.unwrap_or_else(|_| Err(Refusal::busy("it took too long"))) {
         Ok(()) => (StatusCode::OK, "OK").into_response(),
-        Err(refusal) => webhook.refuse(refusal),
+        Err(refusal) => webhook.refuse(place, refusal),
     }
 }
 
@@ -168,32 +175,57 @@ struct Refusal {
     status: StatusCode,
     public: &'static str,
     detail: String,
+    // The table that it is about, if it is about one.
+    table: Option<TableName>,
+    // Whether it passes by itself.
+    passes: bool,
 }
 
 impl Refusal {
     fn new(status: StatusCode, public: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, public, detail: detail.into() }
+        Self { status, public, detail: detail.into(), table: None, passes: false }
     }
 
     /// The same request may be taken later.
     fn busy(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "not ready, try again", detail)
+        let public = "not ready, try again";
+        let refusal = Self::new(StatusCode::SERVICE_UNAVAILABLE, public, detail);
+        Self { passes: true, ..refusal }
     }
 
     fn full() -> Self {
-        let detail = "there is no room for more bodies";
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "too many requests, try again", detail)
+        let (public, detail) = ("too many requests, try again", "there is no room for more bodies");
+        let refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, public, detail);
+        Self { passes: true, ..refusal }
+    }
+
+    /// There is no run for this schema.
+    fn absent(absent: &Absent, schema: &SchemaName) -> Self {
+        match absent {
+            Absent::Unknown => {
+                let detail = format!("the target has no tables in schema {schema}");
+                Self::new(StatusCode::BAD_REQUEST, "unknown schema", detail)
+            }
+            Absent::NotYet => Self::busy("the target or staging is not ready"),
+            Absent::GaveUp(reason) => {
+                let public =
+                    "replication of this schema has stopped; the log of replicator says why";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, public, &**reason)
+            }
+        }
     }
 
     fn of(error: &FeedError) -> Self {
         let status = StatusCode::from_u16(error.kind().status());
         let status = status.unwrap_or(StatusCode::BAD_REQUEST);
-        Self::new(status, error.public(), error.to_string())
+        let table = error.table().cloned();
+        Self { table, ..Self::new(status, error.public(), error.to_string()) }
     }
 }
 
 impl<R: Runs, G: Gate> Webhook<R, G> {
-    async fn take(&self, request: Request<Body>) -> Result<(), Refusal> {
+    /// Takes what a request brings. `place` becomes where it belongs, once its sender may know that.
+    async fn take(&self, request: Request<Body>, place: &mut String) -> Result<(), Refusal> {
         let (head, body) = request.into_parts();
         let endpoint = Endpoint::parse(self.target, head.uri.path()).map_err(|error| {
             Refusal::new(StatusCode::NOT_FOUND, error.public(), error.to_string())
@@ -202,18 +234,14 @@ impl<R: Runs, G: Gate> Webhook<R, G> {
             let public = "missing or invalid access token";
             return Err(Refusal::new(StatusCode::UNAUTHORIZED, public, public));
         }
+        *place = endpoint.schema.to_string();
         if head.method != Method::POST && head.method != Method::PUT {
             let public = "only POST and PUT bring rows";
             return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, public, public));
         }
         let coding = check_headers(&head.headers, &self.limits.body)?;
-        let live = self.runs.live(&endpoint.schema).await.map_err(|absent| match absent {
-            Absent::Unknown => {
-                let detail = format!("the target has no tables in schema {}", endpoint.schema);
-                Refusal::new(StatusCode::BAD_REQUEST, "unknown schema", detail)
-            }
-            Absent::NotYet => Refusal::busy("the target or staging is not ready"),
-        })?;
+        let live = self.runs.live(&endpoint.schema).await;
+        let live = live.map_err(|absent| Refusal::absent(&absent, &endpoint.schema))?;
         if let Scope::Query(_) = endpoint.scope {
             let public = "changefeeds of queries are not built yet";
             return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, public, public));
@@ -255,16 +283,30 @@ impl<R: Runs, G: Gate> Webhook<R, G> {
     }
 
     /// What the caller is told is short and says nothing about us; the log has the rest under the same
-    /// number.
-    fn refuse(&self, refusal: Refusal) -> Response {
-        let Refusal { status, public, detail } = refusal;
-        let incident = self.refusals.fetch_add(1, Ordering::Relaxed) + 1;
+    /// number, which it has once for many of the same kind.
+    fn refuse(&self, place: String, refusal: Refusal) -> Response {
+        let Refusal { status, public, detail, table, passes } = refusal;
+        let code = status.as_u16();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let verdict = match passes {
+            true => Verdict::Told { incident: told.next_incident() },
+            false => told.refused(self.clock.now(), Kind { place, table, public }),
+        };
+        drop(told);
+        let incident = match verdict {
+            Verdict::Tell { incident, omitted } => {
+                warn!(incident, status = code, omitted, "request refused: {detail}");
+                incident
+            }
+            Verdict::Told { incident } => {
+                debug!(incident, status = code, "request refused: {detail}");
+                incident
+            }
+        };
         let text = format!("{public} (incident {incident})\n");
         if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
-            debug!(incident, status = status.as_u16(), "request sent away: {detail}");
             return (status, [(RETRY_AFTER, RETRY_SECONDS)], text).into_response();
         }
-        warn!(incident, status = status.as_u16(), "request refused: {detail}");
         if status == StatusCode::METHOD_NOT_ALLOWED {
             return (status, [(ALLOW, HeaderValue::from_static("POST, PUT"))], text)
                 .into_response();

@@ -78,7 +78,7 @@ fn check(answer: &str, status: u16, text: &str) {
 }
 
 #[tokio::test]
-async fn who_may_not_bring_rows_learns_nothing_else() {
+async fn a11_who_may_not_bring_rows_learns_nothing_else() {
     let unknown = || Without(Absent::Unknown);
     let answer = ask(unknown(), Closed, &post("/app/public", "")).await;
     check(&answer, 401, "missing or invalid access token");
@@ -90,7 +90,14 @@ async fn who_may_not_bring_rows_learns_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_run_that_is_not_there_yet_is_asked_for_again() {
+async fn a11_a_path_that_leads_nowhere_is_not_found_whoever_asks() {
+    for path in ["/", "/app", "/app/public/t/u", "/app/%zz", "/_/healthz"] {
+        check(&ask(Never, Closed, &post(path, "")).await, 404, "(incident 1)");
+    }
+}
+
+#[tokio::test]
+async fn a11_a_run_that_is_not_there_yet_is_asked_for_again() {
     let answer = ask(Without(Absent::NotYet), Open, &post("/app/public", "")).await;
     check(&answer, 503, "not ready, try again");
     assert!(answer.to_lowercase().contains("retry-after: 1"), "{answer}");
@@ -99,7 +106,17 @@ async fn a_run_that_is_not_there_yet_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_body_that_cannot_be_read_is_refused_by_its_head() {
+async fn whose_run_gave_up_is_told_so_and_where_to_read_why() {
+    let gave_up = || Without(Absent::GaveUp("table secret is odd".into()));
+    let answer = ask(gave_up(), Open, &post("/app/public", "")).await;
+    check(&answer, 503, "replication of this schema has stopped; the log of replicator says why");
+    check(&answer, 503, "(incident 1)");
+    assert!(answer.to_lowercase().contains("retry-after: 1"), "{answer}");
+    assert!(!answer.contains("secret"), "{answer}");
+}
+
+#[tokio::test]
+async fn a11_a_body_that_cannot_be_read_is_refused_by_its_head() {
     let answer = ask(Never, Open, &post("/app/public", "Content-Encoding: br\r\n")).await;
     check(&answer, 415, "encoded");
     let large = "POST /app/public HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
