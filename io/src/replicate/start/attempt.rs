@@ -65,7 +65,7 @@ impl<D: Dial> Attempt<D> {
                     *state = State::Starting;
                     true
                 }
-                State::Starting | State::Unknown => false,
+                State::Starting | State::Unknown | State::GaveUp(_) => false,
             });
             match ended {
                 Ok(Ending::Mode(mode)) => {

@@ -2,26 +2,32 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use replicator_core::Failure;
 use replicator_core::decode::changefeed::TargetKind;
 use replicator_core::model::ident::SchemaName;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::{info, warn};
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
 
 use super::attempt::Attempt;
 use super::settings::StartSettings;
 use super::stores::Stores;
 use super::target::Found;
 use crate::clock::Clock;
+use crate::http::stopped;
 use crate::metrics::Metrics;
 use crate::net::Dial;
 use crate::source::changefeed::webhook::{Absent, Live, Runs};
-use crate::supervisor::{Backoff, supervise};
+use crate::supervisor::{Backoff, GaveUp, supervise};
 
 /// Schemas at the same time. Each has connections and memory of its own.
 const SCHEMAS_MAX: usize = 256;
+
+/// So long a conveyor that has given up stands in the way of the next one.
+const GAVE_UP_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the conveyors share.
 pub(super) struct Shared<D: Dial> {
@@ -32,6 +38,23 @@ pub(super) struct Shared<D: Dial> {
     pub(super) stop: watch::Receiver<bool>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
+    // Why conveyors gave up last. Those of a schema that a feed brings rows for do so again and again.
+    reasons: Mutex<BTreeMap<SchemaName, String>>,
+}
+
+impl<D: Dial> Shared<D> {
+    /// The same trouble again is said once at `warn`, as by the supervisor.
+    fn gave_up(&self, schema: &SchemaName, GaveUp { reason }: &GaveUp) {
+        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        if reasons.get(schema) == Some(reason) {
+            return debug!(%schema, "conveyor ended for the same reason");
+        }
+        warn!(%schema, "conveyor ended: {reason}");
+        if SCHEMAS_MAX <= reasons.len() {
+            reasons.clear();
+        }
+        reasons.insert(schema.clone(), reason.clone());
+    }
 }
 
 /// Whether rows can be brought for a schema.
@@ -41,8 +64,10 @@ pub(super) enum State {
     Starting,
     /// To this run.
     Live(Arc<Live>),
-    /// The target has no such schema. The conveyor is gone.
+    /// The target has no such schema. The conveyor is about to go.
     Unknown,
+    /// It has given up, for this reason, and is about to go.
+    GaveUp(Arc<str>),
 }
 
 /// All conveyors. Clones are the same ones.
@@ -79,7 +104,8 @@ impl<D: Dial> Conveyors<D> {
         metrics: Arc<Metrics>,
     ) -> Self {
         let clock = Clock::start();
-        let shared = Shared { dial, settings, found, staging, stop, metrics, clock };
+        let reasons = Mutex::default();
+        let shared = Shared { dial, settings, found, staging, stop, metrics, clock, reasons };
         Self { shared: Arc::new(shared), belts: Arc::default() }
     }
 
@@ -146,11 +172,12 @@ impl<D: Dial> Runs for Conveyors<D> {
         let settled = state.wait_for(|state| match state {
             State::Starting => false,
             State::Live(live) => !live.has_ended(),
-            State::Unknown => true,
+            State::Unknown | State::GaveUp(_) => true,
         });
         match settled.await.as_deref() {
             Ok(State::Live(live)) => Ok(Arc::clone(live)),
             Ok(State::Unknown) => Err(Absent::Unknown),
+            Ok(State::GaveUp(reason)) => Err(Absent::GaveUp(Arc::clone(reason))),
             Ok(State::Starting) | Err(_) => Err(Absent::NotYet),
         }
     }
@@ -170,7 +197,17 @@ async fn run<D: Dial>(
     });
     match ended.await {
         Ok(()) => info!(%schema, "conveyor ended"),
-        Err(gave_up) => warn!(%schema, "conveyor ended: {gave_up}"),
+        Err(gave_up) => {
+            shared.gave_up(&schema, &gave_up);
+            state.send_modify(|state| {
+                if !matches!(state, State::Unknown) {
+                    *state = State::GaveUp(gave_up.reason.into());
+                }
+            });
+            // Whoever asks meanwhile is told at once, and the next one looks whether somebody has acted.
+            let mut stop = shared.stop.clone();
+            drop(timeout(GAVE_UP_PAUSE, stopped(&mut stop)).await);
+        }
     }
     schema
 }
