@@ -29,7 +29,7 @@ fn check(row: &str) -> String {
 }
 
 #[test]
-fn w30_members_that_nobody_knows_are_ignored() {
+fn w30_a11_members_that_nobody_knows_are_ignored() {
     let row = r#"{"after": {"id": 1, "v": "x"}, "key": [1], "topic": "t", "updated": "2.0",
         "mvcc_timestamp": "1.0", "schema": {"a": [{}]}, "later": null, "later": 1}"#;
     assert_eq!(check(row), "=t id=\"1\" v=\"x\" @2.0000000000");
@@ -40,7 +40,7 @@ fn w30_members_that_nobody_knows_are_ignored() {
 }
 
 #[test]
-fn a_body_may_be_empty() {
+fn a11_a_body_may_be_empty() {
     for body in ["", " \r\n\t", "{\"payload\":[],\"length\":0}", "{\"payload\" : [ ] }"] {
         assert_eq!(feed().webhook(body), Ok(Vec::new()), "{body}");
         let there = feed().query("t", body);
@@ -185,7 +185,7 @@ fn a_delete_takes_its_key_from_the_row_or_else_from_the_key() {
 }
 
 #[test]
-fn rows_of_a_query_that_never_were_are_nothing() {
+fn a11_rows_of_a_query_that_never_were_are_nothing() {
     let row = r#"{"after": null, "before": null, "key": [1], "updated": "1.0"}"#;
     assert_eq!(feed().query("t", &payload(&[row, row])), Ok(Vec::new()));
     // Without a key, nobody else can say either which row it was.

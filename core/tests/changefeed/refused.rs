@@ -128,7 +128,7 @@ fn nesting_is_limited_and_takes_no_stack() {
 }
 
 #[test]
-fn rows_that_are_not_of_a_changefeed_are_refused() {
+fn a11_rows_that_are_not_of_a_changefeed_are_refused() {
     let repeated = r#""after": null, "topic": "t", "after": {}, "updated": "1.0""#;
     assert_eq!(check_row(repeated), RowFault::Repeated("after"));
     let first = r#""after": {"id": 1}, "topic": "t", "after": {"id": 1}, "updated": "1.0""#;

@@ -116,7 +116,7 @@ fn bodies_of_old_and_new_servers_mean_the_same() {
 }
 
 #[test]
-fn qualified_topics_mean_the_same_tables() {
+fn a11_qualified_topics_mean_the_same_tables() {
     let file = file();
     for case in cases(&file) {
         let rows: Vec<&str> =
@@ -199,7 +199,7 @@ fn without_updated_the_time_of_the_row_counts() {
 }
 
 #[test]
-fn bare_rows_need_to_say_what_happened() {
+fn a11_bare_rows_need_to_say_what_happened() {
     let file = file();
     for case in cases(&file) {
         let mut feed = feed(case);

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_stands_for_one_name() {
+    fn a12_a_star_stands_for_one_name() {
         let database = claims(&[&["app", "*"]]);
         assert!(database.allow(&two("app", "anything")));
         assert!(!database.allow(&two("other", "anything")));

@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_are_decoded_once_and_never_split_a_segment() {
+    fn a11_escapes_are_decoded_once_and_never_split_a_segment() {
         for (path, means) in [
             ("/d/s/a%2Fb", "a/b"),
             ("/d/s/a%2fb", "a/b"),

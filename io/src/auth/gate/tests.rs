@@ -100,7 +100,7 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn every_kind_of_key_admits() {
+fn a12_every_kind_of_key_admits() {
     let schemas = vec![vec!["app".to_owned(), "public".to_owned()]];
     for (private, public) in [
         (fixtures::P256_SEC1, fixtures::P256_PUBLIC),
@@ -118,7 +118,7 @@ fn every_kind_of_key_admits() {
 }
 
 #[test]
-fn every_algorithm_of_rsa_admits() {
+fn a12_every_algorithm_of_rsa_admits() {
     let rsa = EncodingKey::from_rsa_der(&der(fixtures::RSA_PKCS1));
     for algorithm in [
         Algorithm::RS256,
@@ -146,7 +146,7 @@ fn no_key_no_entry() {
 }
 
 #[test]
-fn a_shared_secret_opens_nothing_whatever_the_header_says() {
+fn a12_a_shared_secret_opens_nothing_whatever_the_header_says() {
     // The public key as the secret: the oldest trick there is.
     for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
         for public in [fixtures::P256_PUBLIC, fixtures::RSA_PUBLIC] {

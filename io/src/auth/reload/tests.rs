@@ -102,7 +102,7 @@ async fn while_reloading(
 const A_WHILE: Duration = Duration::from_secs(31);
 
 #[tokio::test(start_paused = true)]
-async fn a_token_is_revoked_within_a_minute_and_at_once_when_asked() {
+async fn a12_a_token_is_revoked_within_a_minute_and_at_once_when_asked() {
     let script = Script::default();
     script.say(keys(&[fixtures::P256_PUBLIC]));
     while_reloading(script.clone(), async |gate, ask| {
@@ -153,7 +153,7 @@ async fn what_was_read_last_stays_in_force_when_reading_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bad_key_does_not_touch_the_others() {
+async fn a12_a_bad_key_does_not_touch_the_others() {
     let script = Script::default();
     script.say(keys(&["no key", fixtures::P521_PUBLIC, fixtures::P256_PUBLIC]));
     let told = while_reloading(script, async |gate, _| assert!(admits(gate))).await;

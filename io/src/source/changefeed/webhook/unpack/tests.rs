@@ -6,6 +6,7 @@ use axum::http::header::CONTENT_ENCODING;
 use axum::http::{HeaderMap, HeaderValue};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use replicator_core::decode::changefeed::Limits;
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use tokio::sync::Semaphore;
 
@@ -34,9 +35,13 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
 /// Unpacks a body that comes in pieces, where there is room for twice the limit. Returns the status of the
 /// refusal if it is refused. In the end all room is free again.
 fn unpack(coding: Coding, body: &[u8], piece: usize) -> Result<Vec<u8>, u16> {
-    let units = 2 * LIMIT / UNIT;
+    unpack_with(coding, body, piece, LIMIT)
+}
+
+fn unpack_with(coding: Coding, body: &[u8], piece: usize, limit: usize) -> Result<Vec<u8>, u16> {
+    let units = 2 * limit / UNIT;
     let room = Arc::new(Semaphore::new(units));
-    let mut unpacker = Unpacker::new(coding, Collected::new(LIMIT, Arc::clone(&room)));
+    let mut unpacker = Unpacker::new(coding, Collected::new(limit, Arc::clone(&room)));
     let unpacked = body.chunks(piece).try_for_each(|piece| unpacker.push(piece));
     let unpacked = unpacked.and_then(|()| unpacker.finish());
     let unpacked = unpacked.map_err(|refusal| refusal.status.as_u16()).map(|(bytes, taken)| {
@@ -56,7 +61,7 @@ fn check(coding: Coding, body: &[u8], expected: Result<&[u8], u16>) {
 }
 
 #[test]
-fn w30_what_was_packed_comes_out() {
+fn w30_a11_what_was_packed_comes_out() {
     let rows = rows();
     let rows = rows.as_bytes();
     for bytes in [&b"{}"[..], rows, &rows[..131_073], b""] {
@@ -66,6 +71,24 @@ fn w30_what_was_packed_comes_out() {
     }
     check(Coding::Zstd, FILE_ZST, Ok(rows));
     check(Coding::Zstd, STREAM_ZST, Ok(rows));
+}
+
+#[test]
+fn a11_a_body_of_64_mib_is_taken_and_one_byte_more_is_not() {
+    let limit = Limits::default().body_bytes_max;
+    assert_eq!(limit, 64 << 20);
+    let body = vec![b' '; limit + 1];
+    for coding in [Coding::Plain, Coding::Gzip, Coding::Zstd] {
+        let packed = match coding {
+            Coding::Plain => <[u8]>::to_vec,
+            Coding::Gzip => gzip,
+            Coding::Zstd => zstd,
+        };
+        let taken = unpack_with(coding, &packed(&body[..limit]), 64 << 10, limit);
+        assert_eq!(taken.map(|bytes| bytes.len()), Ok(limit), "{coding:?}");
+        let refused = unpack_with(coding, &packed(&body), 64 << 10, limit);
+        assert_eq!(refused.map(|bytes| bytes.len()), Err(413), "{coding:?}");
+    }
 }
 
 #[test]
