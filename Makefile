@@ -23,7 +23,7 @@ endif
 CARGO ?= cargo
 FUZZ_VERSION := 0.13.2
 # Most targets need core alone, which is built in a minute.
-FUZZ_FEATURES := --features libfuzzer $(if $(filter conninfo server world,$(TARGET)),,--no-default-features)
+FUZZ_FEATURES := --features libfuzzer $(if $(filter conninfo jwt mysql_conninfo packed server world,$(TARGET)),,--no-default-features)
 TOOLS := $(CURDIR)/target/tools
 
 .DEFAULT_GOAL := build

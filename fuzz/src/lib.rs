@@ -6,7 +6,13 @@
 mod changefeed;
 #[cfg(feature = "whole")]
 mod conninfo;
+#[cfg(feature = "whole")]
+mod jwt;
 mod made;
+#[cfg(feature = "whole")]
+mod mysql_conninfo;
+#[cfg(feature = "whole")]
+mod packed;
 mod pgoutput;
 mod record;
 #[cfg(feature = "whole")]
@@ -58,6 +64,13 @@ pub fn targets() -> Vec<Target> {
     #[cfg(feature = "whole")]
     let whole = [
         Target { name: "conninfo", check: conninfo::conninfo, made: conninfo::conninfo_corpus },
+        Target { name: "jwt", check: jwt::jwt, made: jwt::jwt_corpus },
+        Target {
+            name: "mysql_conninfo",
+            check: mysql_conninfo::mysql_conninfo,
+            made: mysql_conninfo::mysql_conninfo_corpus,
+        },
+        Target { name: "packed", check: packed::packed, made: packed::packed_corpus },
         Target { name: "server", check: server::server, made: server::server_corpus },
         Target { name: "world", check: world::world, made: world::world_corpus },
     ];

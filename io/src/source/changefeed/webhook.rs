@@ -28,7 +28,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, warn};
 
 use self::told::{Kind, Told, Verdict};
-use self::unpack::{Coding, Collected, Unpacker};
+pub use self::unpack::{Coding, unpack};
+use self::unpack::{Collected, Unpacker};
 use super::inbox::{Brought, Inbox};
 use crate::clock::Clock;
 

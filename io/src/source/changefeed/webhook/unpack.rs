@@ -17,10 +17,33 @@ use super::{Refusal, UNIT};
 
 /// How a body is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Coding {
+pub enum Coding {
+    /// It is not.
     Plain,
+    /// RFC 1952.
     Gzip,
+    /// RFC 8878.
     Zstd,
+}
+
+/// Unpacks a body of at most `bytes_max` bytes that arrives in pieces of `piece` bytes, at least 1, as the
+/// requests of changefeeds are.
+///
+/// # Errors
+///
+/// The status of the answer to whoever sent it.
+pub fn unpack(
+    coding: Coding,
+    body: &[u8],
+    piece: usize,
+    bytes_max: usize,
+) -> Result<Bytes, StatusCode> {
+    // Beside the body there may be what its later parts may repeat.
+    let room = Arc::new(Semaphore::new((2 * bytes_max).div_ceil(UNIT)));
+    let mut unpacker = Unpacker::new(coding, Collected::new(bytes_max, room));
+    let pushed = body.chunks(piece).try_for_each(|piece| unpacker.push(piece));
+    let unpacked = pushed.and_then(|()| unpacker.finish());
+    unpacked.map(|(bytes, _room)| bytes).map_err(|refusal| refusal.status)
 }
 
 impl Coding {
