@@ -13,6 +13,9 @@ use super::tls::PgStream;
 /// MaxAllocSize).
 const MESSAGE_BYTES_MAX: usize = 0x3FFF_FFFF;
 
+/// What a message promises is believed up to here; the rest of it gets its place when it comes.
+const RESERVED_BYTES_MAX: usize = 64 << 10;
+
 /// One line of an answer.
 pub type TextRow = Vec<Option<String>>;
 
@@ -151,7 +154,10 @@ pub(super) async fn receive<R: AsyncRead + Unpin>(
             // NoticeResponse, ParameterStatus, NotificationResponse.
             Ok(Message { tag: b'N' | b'S' | b'A', .. }) => continue,
             Ok(message) => return Ok(message),
-            Err(missing) => read.reserve(missing),
+            Err(whole) => {
+                let missing = whole.saturating_sub(read.len());
+                read.reserve(missing.min(RESERVED_BYTES_MAX));
+            }
         }
         if stream.read_buf(read).await? == 0 {
             return Err(WireError::Closed);
@@ -181,4 +187,24 @@ fn parse_row(mut body: Bytes) -> Result<TextRow, WireError> {
         row.push(Some(String::from_utf8_lossy(&body.split_to(len)).into_owned()));
     }
     Ok(row)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::{RESERVED_BYTES_MAX, WireError, receive};
+
+    #[tokio::test]
+    async fn a_promise_of_a_gigabyte_takes_no_memory() {
+        let mut read = BytesMut::new();
+        let received = receive(&mut &b"R\x3f\xff\xff\xffabc"[..], &mut read).await;
+        assert!(matches!(received, Err(WireError::Closed)));
+        assert!(read.capacity() <= 2 * RESERVED_BYTES_MAX, "{}", read.capacity());
+        // What is longer is read all the same.
+        let mut long = b"R\x00\x04\x00\x04".to_vec();
+        long.resize(5 + (256 << 10), 7);
+        let message = receive(&mut long.as_slice(), &mut BytesMut::new()).await.unwrap();
+        assert_eq!(message.body.len(), 256 << 10);
+    }
 }
