@@ -1,5 +1,5 @@
 //! `--immediate`: rows are applied when they come.
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use replicator_tests::feeder::{Caller, Where};
 use replicator_tests::pair::DATABASE;
 use replicator_tests::wait_until;
@@ -20,12 +20,19 @@ async fn w44_in_immediate_mode_no_row_goes_back_whoever_is_killed() -> Result<()
     };
     let mut caller = Caller::new(shop.place());
     // The shop has foreign keys, so rows of it are refused, and the log says why.
+    let mut said = String::new();
     wait_until(LIMIT, "foreign keys are refused", async || {
-        caller.post(&row(1, 1)).await.ok();
         replicator.must_run()?;
-        Ok(replicator.log()?.contains("--immediate is for tables without foreign keys"))
+        let answer = caller.post(&row(1, 1)).await;
+        said = answer.map(|(status, text)| format!("{status} {text}")).unwrap_or_default();
+        Ok(said.starts_with("503 replication of this schema has stopped"))
     })
     .await?;
+    let incident = said.split("(incident ").nth(1).and_then(|rest| rest.split(')').next());
+    let incident = format!("incident={} ", incident.context("no incident")?);
+    let log = replicator.log()?;
+    let line = log.lines().find(|line| line.contains(&incident)).context("not in the log")?;
+    ensure!(line.contains("--immediate is for tables without foreign keys"), "{line}");
     to.batch_execute(
         "CREATE SCHEMA plain CREATE TABLE note (id INT8 PRIMARY KEY, at INT8 NOT NULL)",
     )
