@@ -300,6 +300,11 @@ impl Machine {
         if let Some(job) = self.apply.finish(op) {
             return self.on_apply_failed(job, failure, effects);
         }
+        if let Failure::Rejected { detail, .. } = &failure
+            && self.sweep.failed(op)
+        {
+            return Err(Stop::Unreadable { detail: detail.clone() });
+        }
         // After a pause a lost read, save or retirement starts afresh.
         let again = self.sweep.failed(op) || self.checkpoint.failed(op) || self.retire.failed(op);
         if again || self.horizon.failed(op) {

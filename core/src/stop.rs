@@ -75,6 +75,12 @@ pub enum Stop {
         /// The effect that failed.
         op: OpId,
     },
+    /// What is staged cannot be read, and will not be until somebody has acted.
+    #[error("{detail}")]
+    Unreadable {
+        /// What stands in the way, with the way out.
+        detail: String,
+    },
     /// A promise from a partition we were not told about.
     #[error("unknown {partition}")]
     UnknownPartition {

@@ -96,7 +96,8 @@ impl Hider {
             | Stop::TooManyRefused { detail, .. }
             | Stop::RetriesExhausted { detail, .. }
             | Stop::OutcomeUnknown { detail }
-            | Stop::PieceLost { detail } => *detail = self.words(detail),
+            | Stop::PieceLost { detail }
+            | Stop::Unreadable { detail } => *detail = self.words(detail),
             Stop::PositionWentBack { .. }
             | Stop::StagingFailed { .. }
             | Stop::UnknownPartition { .. }

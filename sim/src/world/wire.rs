@@ -26,6 +26,7 @@ impl World {
             Stop::Rejected { .. } => {
                 assert!(!self.lenient, "the target refuses what the source accepted: {stop}");
             }
+            Stop::Unreadable { .. } => panic!("the store cannot read what it wrote: {stop}"),
             Stop::TooManyRefused { .. } => panic!("the share of refused rows has no limit: {stop}"),
             Stop::RetriesExhausted { .. } => self.coverage.mark(Seen::RetriesExhausted),
             Stop::OutcomeUnknown { .. } => self.coverage.mark(Seen::OutcomeUnknown),
