@@ -395,7 +395,7 @@ impl Machine {
                 self.start_apply(job, effects);
                 Ok(())
             }
-            Some(_) | None => Err(rejected(&job.request.batch, at, detail)),
+            Some(_) | None => Err(retry::rejected(&job.request.batch, at, detail)),
         }
     }
 
@@ -489,13 +489,4 @@ impl Machine {
         self.checkpoint.check();
         assert!(self.apply.len() <= self.config.applies_max, "too many batches on their way");
     }
-}
-
-fn rejected(batch: &ApplyBatch, at: Option<Range<usize>>, detail: String) -> Stop {
-    let index = at.map(|range| range.start);
-    let table = index.and_then(|index| batch.mutations.get(index)).map(|mutation| mutation.table);
-    let end = index.and_then(|index| batch.ends.iter().find(|end| index < end.before));
-    let (first, last, position) = end
-        .map_or((batch.first, batch.last, batch.position), |end| (end.seq, end.seq, end.position));
-    Stop::Rejected { first, last, position, table, index, detail }
 }

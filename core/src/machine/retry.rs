@@ -1,4 +1,5 @@
 //! When to try again, and how to cut a refused batch in two.
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -9,6 +10,7 @@ use crate::flow::apply::Job;
 use crate::model::mutation::{ApplyBatch, ApplyOrder, ApplyRequest, Piece, TxEnd};
 use crate::model::position::TxSeq;
 use crate::model::time::MonoTime;
+use crate::stop::Stop;
 
 /// Staging failed: when to ask it again to read rows or to forget them. A disk that is full answers at once, and
 /// would be asked all the time. Saves wait for their interval anyway.
@@ -134,6 +136,16 @@ fn split(batch: &ApplyBatch) -> (ApplyBatch, ApplyBatch) {
         ..batch.clone_head()
     };
     (left, right)
+}
+
+/// The end of a run whose row is refused for good.
+pub(super) fn rejected(batch: &ApplyBatch, at: Option<Range<usize>>, detail: String) -> Stop {
+    let index = at.map(|range| range.start);
+    let table = index.and_then(|index| batch.mutations.get(index)).map(|mutation| mutation.table);
+    let end = index.and_then(|index| batch.ends.iter().find(|end| index < end.before));
+    let (first, last, position) = end
+        .map_or((batch.first, batch.last, batch.position), |end| (end.seq, end.seq, end.position));
+    Stop::Rejected { first, last, position, table, index, detail }
 }
 
 #[cfg(test)]

@@ -86,7 +86,7 @@ async fn a_busy_shop_goes_back_whatever_its_rows_wait_for() -> Result<()> {
         };
         let staged = ["--stagingConn", &staging, "--stagingCreateSchema", OPEN[0]];
         let progress: &[&str] =
-            if number % 2 == 0 { &["--targetProgressTable", "done"] } else { &[] };
+            if number.is_multiple_of(2) { &["--targetProgressTable", "done"] } else { &[] };
         [staged.as_slice(), mode, progress].concat()
     };
     let mut replicator = shop.replicator(&flags(0))?;
