@@ -115,6 +115,12 @@ impl FromStr for MySqlConnInfo {
         let rest = schemes.into_iter().find_map(|scheme| text.strip_prefix(scheme));
         let rest = rest.ok_or(MySqlConnInfoError::Scheme)?;
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        if query.contains('@') {
+            // Most likely the rest of a password that contains a question mark: not shown.
+            let expected =
+                "percent-encoded: \"%3F\" for a question mark and \"%40\" for an @ in it";
+            return Err(MySqlConnInfoError::Part { part: "each part", expected });
+        }
         let (user_info, rest) =
             rest.rsplit_once('@').ok_or(MySqlConnInfoError::Missing("the user"))?;
         let (user, password) = match user_info.split_once(':') {
@@ -357,6 +363,7 @@ mod tests {
             "mysql://:secret@db/app",
             "mysql://me:x@db/se/cret@x",
             "mysql://me:secret@db",
+            "mysql://me:x@se?cret@db/app",
             "mysql://me:secret@udp(db)/app",
             "mysql://me:secret@db/app?sslmode=secret",
             "mysql://me:secret@db/app?sslcert=x",
