@@ -62,8 +62,6 @@ impl<D: Dial> Shared<D> {
 pub(super) enum State {
     /// Not yet, or not at the moment.
     Starting,
-    /// Not to us: another replicator works on the schema.
-    Elsewhere,
     /// To this run.
     Live(Arc<Live>),
     /// The target has no such schema. The conveyor is about to go.
@@ -174,11 +172,10 @@ impl<D: Dial> Runs for Conveyors<D> {
         let settled = state.wait_for(|state| match state {
             State::Starting => false,
             State::Live(live) => !live.has_ended(),
-            State::Elsewhere | State::Unknown | State::GaveUp(_) => true,
+            State::Unknown | State::GaveUp(_) => true,
         });
         match settled.await.as_deref() {
             Ok(State::Live(live)) => Ok(Arc::clone(live)),
-            Ok(State::Elsewhere) => Err(Absent::Elsewhere),
             Ok(State::Unknown) => Err(Absent::Unknown),
             Ok(State::GaveUp(reason)) => Err(Absent::GaveUp(Arc::clone(reason))),
             Ok(State::Starting) | Err(_) => Err(Absent::NotYet),

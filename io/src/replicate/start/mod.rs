@@ -16,7 +16,6 @@ mod settings;
 mod store;
 mod stores;
 mod target;
-mod turn;
 
 use std::sync::Arc;
 

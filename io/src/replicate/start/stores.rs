@@ -18,14 +18,10 @@ use crate::pg::connect::{SessionOptions, connect_sql};
 use crate::pg::conninfo::ConnInfo;
 use crate::pg::pool::{Pool, PoolLimits};
 use crate::staging::embedded::Embedded;
-use crate::staging::lease::Lease;
 use crate::staging::rows::{self, PgRows, RowsOptions};
 use crate::staging::schema::{self, StagingName};
 use crate::supervisor::GaveUp;
 use crate::target::product;
-
-/// Connections for leases. Those for rows may all be busy when one must be renewed.
-const LEASE_SESSIONS: usize = 4;
 
 /// What holds the staged rows of all schemas.
 #[derive(Debug)]
@@ -75,18 +71,6 @@ impl<D: Dial> Stores<D> {
         }
     }
 
-    /// By what those who share the store agree which of them works on a schema. A file is one process's
-    /// alone. `nonce` differs between all who ask, and each time that they do.
-    pub(super) fn lease(&self, database: &str, schema: &str, nonce: u128) -> Option<Lease<D>> {
-        match self {
-            Self::Embedded(_) => None,
-            Self::Database(StagingDatabase { settings, leases, name, .. }) => {
-                let lease = rows::lease_name(database, schema);
-                Some(Lease::new(leases.clone(), name, lease, nonce, settings.timeout))
-            }
-        }
-    }
-
     /// Whether it answers.
     pub(super) async fn ask(&self, dial: &D) -> Result<(), String> {
         match self {
@@ -128,7 +112,6 @@ pub struct StagingSettings {
 pub struct StagingDatabase<D: Dial> {
     settings: Arc<StagingSettings>,
     pool: Pool<D>,
-    leases: Pool<D>,
     product: Product,
     name: StagingName,
 }
@@ -138,7 +121,6 @@ impl<D: Dial> Clone for StagingDatabase<D> {
         Self {
             settings: Arc::clone(&self.settings),
             pool: self.pool.clone(),
-            leases: self.leases.clone(),
             product: self.product,
             name: self.name.clone(),
         }
@@ -167,12 +149,8 @@ impl<D: Dial> StagingDatabase<D> {
         answer("staging", *timeout, prepared).await?;
         info!("rows are staged in schema {name} of {server}");
         let options = session_options(product, *timeout);
-        let few = PoolLimits { sessions_max: LEASE_SESSIONS, ..*limits };
-        let pool = |dial: D, limits| {
-            Pool::new(dial, conninfo.clone(), options.clone(), limits, Clock::start())
-        };
-        let (leases, pool) = (pool(dial.clone(), few), pool(dial, *limits));
-        Ok(Self { settings: Arc::new(settings), pool, leases, product, name })
+        let pool = Pool::new(dial, conninfo.clone(), options, *limits, Clock::start());
+        Ok(Self { settings: Arc::new(settings), pool, product, name })
     }
 
     /// The keys of those who may bring rows.
