@@ -93,7 +93,7 @@ async fn a_batch_is_applied_once_whoever_is_killed() -> Result<()> {
     let seen = to.query("SELECT id FROM seen ORDER BY at", &[]).await?;
     let seen: Vec<i64> = seen.iter().map(|row| row.get(0)).collect();
     ensure!(seen == [1, 2, 3], "applied in this order: {seen:?}");
-    let runs = "SELECT fence FROM progress WHERE first_tx = 0";
+    let runs = "SELECT fence FROM progress WHERE first_tx = 0 AND stream = 'start'";
     let runs: i64 = to.query_one(runs, &[]).await?.get(0);
     ensure!(2 <= runs, "{runs} runs");
     Ok(())
