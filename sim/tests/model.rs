@@ -157,3 +157,27 @@ fn what_refers_to_a_row_that_goes_last_goes_last_too() {
     let coverage = case.run().expect("the world comes to rest");
     assert!(0 < coverage.count(Seen::Settled), "{coverage}");
 }
+
+/// Pages that were held until it was durable how far they reach went on while the trunk was full.
+#[test]
+fn what_waits_for_the_horizon_waits_for_room_too() {
+    let words = vec![
+        12_515_786_336_605_704_672,
+        12_978_979_487_108_682_172,
+        7_067_153_350_267_966_044,
+        17_525_521_719_007_595_560,
+        5_901_725_303_688_684_511,
+        11_244_128_651_454_761_063,
+        9_368_571_531_061_356_410,
+        1_827_730_999_620_183_090,
+        910_556_932_163_455_194,
+        6_516_865_705_616_690_804,
+        1_788_471_886_838_295_774,
+        637_310_073_867_905_879,
+        18_437_116_895_100_649_852,
+        15_533_175_526_981_304_691,
+    ];
+    let case = Case { kind: Kind::Changefeed, seed: 131_958, words };
+    let coverage = case.run().expect("the world comes to rest");
+    assert!(0 < coverage.count(Seen::BatchWaits), "{coverage}");
+}

@@ -107,7 +107,7 @@ impl Machine {
         self.horizon.hold(self.sweep.read_through(), ordered);
     }
 
-    /// What is held goes on when it is durable how far it reaches.
+    /// What is held goes on when it is durable how far it reaches, and when there is room.
     pub(super) fn pump_horizon(&mut self, effects: &mut Effects) {
         if self.pause.is_over(self.now)
             && let Some(through) = self.horizon.next_save()
@@ -116,7 +116,9 @@ impl Machine {
             self.horizon.started(op, through);
             effects.push(Effect::SaveHorizon { op, through });
         }
-        while let Some(transactions) = self.horizon.take_ready() {
+        while self.schedule.len() < self.config.applies_max
+            && let Some(transactions) = self.horizon.take_ready()
+        {
             for tx in transactions {
                 self.batch.push(self.now, &self.catalog, tx);
             }
