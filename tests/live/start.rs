@@ -7,6 +7,8 @@ mod immediate;
 mod keys;
 #[path = "start/progress.rs"]
 mod progress;
+#[path = "start/turns.rs"]
+mod turns;
 
 use std::path::Path;
 use std::process::Command;

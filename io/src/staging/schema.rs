@@ -1,7 +1,7 @@
 //! The staging tables: their names, and how they are made.
 //!
-//! `memo`, `checkpoints`, `jwt_public_keys` and `jwt_revoked_ids` are documented tables of the older tool,
-//! so that its installations resume. The others are ours:
+//! `memo`, `checkpoints`, `leases`, `jwt_public_keys` and `jwt_revoked_ids` are documented tables of the
+//! older tool, so that its installations resume. The others are ours:
 //!
 //! | table | holds |
 //! |---|---|
@@ -197,10 +197,29 @@ pub async fn prepare_rows(
         "id UUID PRIMARY KEY DEFAULT {uuid}, public_key TEXT NOT NULL, \
          active BOOL NOT NULL DEFAULT true"
     );
-    let [checkpoints, tables, layouts, revoked] = ROW_TABLES;
+    let [checkpoints, tables, layouts, revoked, leases] = ROW_TABLES;
     let newest = ("replicator_newest", newest.as_str());
     let keys = (PUBLIC_KEYS, keys.as_str());
-    make(client, name, &[checkpoints, tables, layouts, newest, keys, revoked]).await
+    make(client, name, &[checkpoints, tables, layouts, newest, keys, revoked, leases]).await?;
+    name_holders(client, name).await.map_err(|source| {
+        let name = name.to_string();
+        StagingSchemaError::Query { name, source }
+    })
+}
+
+/// An old table of leases does not say which machine has one.
+async fn name_holders(client: &Client, name: &StagingName) -> Result<(), tokio_postgres::Error> {
+    // `$1` = schema, `$2` = table.
+    let known = format!(
+        "SELECT 1 FROM {}information_schema.columns \
+          WHERE table_schema = $1 AND table_name = $2 AND column_name = 'hostname'",
+        name.catalog()
+    );
+    if client.query_opt(&known, &[&name.schema, &LEASES]).await?.is_none() {
+        let add = "ADD COLUMN IF NOT EXISTS hostname TEXT NOT NULL DEFAULT ''";
+        client.batch_execute(&format!("ALTER TABLE {} {add}", name.table(LEASES))).await?;
+    }
+    Ok(())
 }
 
 /// `CREATE TABLE` takes a lock and needs a right even where the table exists, so ask first.
@@ -226,7 +245,10 @@ pub(crate) const PUBLIC_KEYS: &str = "jwt_public_keys";
 /// Ids of tokens that are void.
 pub(crate) const REVOKED_IDS: &str = "jwt_revoked_ids";
 
-const ROW_TABLES: [(&str, &str); 4] = [
+/// Who works on a target schema. Times are in UTC.
+pub(super) const LEASES: &str = "leases";
+
+const ROW_TABLES: [(&str, &str); 5] = [
     (
         "checkpoints",
         "group_name TEXT NOT NULL, source_hlc DECIMAL NOT NULL, partition TEXT NOT NULL, \
@@ -245,6 +267,11 @@ const ROW_TABLES: [(&str, &str); 4] = [
          PRIMARY KEY (staging_table, number)",
     ),
     (REVOKED_IDS, "id TEXT PRIMARY KEY"),
+    (
+        LEASES,
+        "name TEXT PRIMARY KEY, expires TIMESTAMP NOT NULL, nonce UUID NOT NULL, \
+         hostname TEXT NOT NULL",
+    ),
 ];
 
 const TABLES: [(&str, &str); 3] = [

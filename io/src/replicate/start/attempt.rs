@@ -57,25 +57,8 @@ pub(super) struct Attempt<D: Dial> {
 
 impl<D: Dial> Attempt<D> {
     pub(super) async fn run(self) -> Ended {
-        let ended = loop {
-            let ended = self.try_run().await;
-            // Whoever waits for a run waits for the next one.
-            self.state.send_if_modified(|state| match state {
-                State::Live(_) => {
-                    *state = State::Starting;
-                    true
-                }
-                State::Starting | State::Unknown | State::GaveUp(_) => false,
-            });
-            match ended {
-                Ok(Ending::Mode(mode)) => {
-                    info!(schema = %self.schema, "conveyor goes on in another mode");
-                    *self.mode() = Some(mode);
-                }
-                Ok(Ending::Stopped) => break Ok(()),
-                Err(trouble) => break Err(trouble),
-            }
-        };
+        let ended = self.in_turn(self.in_modes()).await;
+        self.is_over();
         let unknown = matches!(*self.state.borrow(), State::Unknown);
         let count = |reason: &str| match unknown {
             // Nobody may fill the metrics with names that mean nothing here.
@@ -96,6 +79,32 @@ impl<D: Dial> Attempt<D> {
                 Ended::Failed { reason }
             }
         }
+    }
+
+    /// One run after the other, until one ends for more than another mode.
+    async fn in_modes(&self) -> Result<(), Trouble> {
+        loop {
+            let ended = self.try_run().await;
+            self.is_over();
+            match ended? {
+                Ending::Mode(mode) => {
+                    info!(schema = %self.schema, "conveyor goes on in another mode");
+                    *self.mode() = Some(mode);
+                }
+                Ending::Stopped => return Ok(()),
+            }
+        }
+    }
+
+    /// Whoever waits for a run waits for the next one.
+    fn is_over(&self) {
+        self.state.send_if_modified(|state| match state {
+            State::Live(_) | State::Elsewhere => {
+                *state = State::Starting;
+                true
+            }
+            State::Starting | State::Unknown | State::GaveUp(_) => false,
+        });
     }
 
     fn mode(&self) -> MutexGuard<'_, Option<Mode>> {

@@ -62,6 +62,8 @@ impl<D: Dial> Shared<D> {
 pub(super) enum State {
     /// Not yet, or not at the moment.
     Starting,
+    /// Not to us: another replicator works on the schema.
+    Elsewhere,
     /// To this run.
     Live(Arc<Live>),
     /// The target has no such schema. The conveyor is about to go.
@@ -172,10 +174,11 @@ impl<D: Dial> Runs for Conveyors<D> {
         let settled = state.wait_for(|state| match state {
             State::Starting => false,
             State::Live(live) => !live.has_ended(),
-            State::Unknown | State::GaveUp(_) => true,
+            State::Elsewhere | State::Unknown | State::GaveUp(_) => true,
         });
         match settled.await.as_deref() {
             Ok(State::Live(live)) => Ok(Arc::clone(live)),
+            Ok(State::Elsewhere) => Err(Absent::Elsewhere),
             Ok(State::Unknown) => Err(Absent::Unknown),
             Ok(State::GaveUp(reason)) => Err(Absent::GaveUp(Arc::clone(reason))),
             Ok(State::Starting) | Err(_) => Err(Absent::NotYet),

@@ -16,6 +16,7 @@ mod settings;
 mod store;
 mod stores;
 mod target;
+mod turn;
 
 use std::sync::Arc;
 

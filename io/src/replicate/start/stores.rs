@@ -18,10 +18,14 @@ use crate::pg::connect::{SessionOptions, connect_sql};
 use crate::pg::conninfo::ConnInfo;
 use crate::pg::pool::{Pool, PoolLimits};
 use crate::staging::embedded::Embedded;
+use crate::staging::lease::Lease;
 use crate::staging::rows::{self, PgRows, RowsOptions};
 use crate::staging::schema::{self, StagingName};
 use crate::supervisor::GaveUp;
 use crate::target::product;
+
+/// Connections for leases. Those for rows may all be busy when one must be renewed.
+const LEASE_SESSIONS: usize = 4;
 
 /// What holds the staged rows of all schemas.
 #[derive(Debug)]
@@ -71,6 +75,18 @@ impl<D: Dial> Stores<D> {
         }
     }
 
+    /// By what those who share the store agree which of them works on a schema. A file is one process's
+    /// alone. `nonce` differs between all who ask, and each time that they do.
+    pub(super) fn lease(&self, database: &str, schema: &str, nonce: u128) -> Option<Lease<D>> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::Database(StagingDatabase { settings, leases, name, .. }) => {
+                let lease = rows::lease_name(database, schema);
+                Some(Lease::new(leases.clone(), name, lease, nonce, settings.timeout))
+            }
+        }
+    }
+
     /// Whether it answers.
     pub(super) async fn ask(&self, dial: &D) -> Result<(), String> {
         match self {
@@ -112,6 +128,7 @@ pub struct StagingSettings {
 pub struct StagingDatabase<D: Dial> {
     settings: Arc<StagingSettings>,
     pool: Pool<D>,
+    leases: Pool<D>,
     product: Product,
     name: StagingName,
 }
@@ -121,6 +138,7 @@ impl<D: Dial> Clone for StagingDatabase<D> {
         Self {
             settings: Arc::clone(&self.settings),
             pool: self.pool.clone(),
+            leases: self.leases.clone(),
             product: self.product,
             name: self.name.clone(),
         }
@@ -149,8 +167,12 @@ impl<D: Dial> StagingDatabase<D> {
         answer("staging", *timeout, prepared).await?;
         info!("rows are staged in schema {name} of {server}");
         let options = session_options(product, *timeout);
-        let pool = Pool::new(dial, conninfo.clone(), options, *limits, Clock::start());
-        Ok(Self { settings: Arc::new(settings), pool, product, name })
+        let few = PoolLimits { sessions_max: LEASE_SESSIONS, ..*limits };
+        let pool = |dial: D, limits| {
+            Pool::new(dial, conninfo.clone(), options.clone(), limits, Clock::start())
+        };
+        let (leases, pool) = (pool(dial.clone(), few), pool(dial, *limits));
+        Ok(Self { settings: Arc::new(settings), pool, leases, product, name })
     }
 
     /// The keys of those who may bring rows.

@@ -110,6 +110,8 @@ pub enum Absent {
     /// The last one gave up, for this reason, which is for the log. Until somebody has acted the next one will,
     /// too.
     GaveUp(Arc<str>),
+    /// Another replicator has it.
+    Elsewhere,
 }
 
 /// Finds the run of a schema.
@@ -212,6 +214,10 @@ impl Refusal {
                 let public =
                     "replication of this schema has stopped; the log of replicator says why";
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, public, &**reason)
+            }
+            Absent::Elsewhere => {
+                let public = "another replicator works on this schema, try again";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, public, public)
             }
         }
     }

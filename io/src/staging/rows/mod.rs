@@ -94,6 +94,17 @@ impl RowsOptions {
     }
 }
 
+/// What the runs of a group are called, where they are told apart from those of others.
+fn stream(group: &str) -> String {
+    format!("start-{group}")
+}
+
+/// The lease of those who work on a schema.
+#[must_use]
+pub fn lease_name(database: &str, schema: &str) -> String {
+    stream(&names::group(database, schema))
+}
+
 /// The databases, empty where there are none, and the schemas for which promises are kept.
 ///
 /// # Errors
@@ -167,7 +178,7 @@ impl<D: Dial> PgRows<D> {
             memo: name.table("memo"),
             fences: name.table("replicator_fences"),
             checkpoints: name.table("checkpoints"),
-            stream: format!("start-{group}"),
+            stream: stream(&group),
             position_key: format!("start-position-{group}"),
             horizon_key: format!("start-horizon-{group}"),
             independent_horizon_key: format!("start-independent-horizon-{group}"),
