@@ -361,6 +361,12 @@ async fn what_is_saved_with_a_position_comes_back() -> Result<()> {
         store.save_identity(identity).await.expect("it is saved");
         assert_eq!(bench.store("shop").identity().await, Ok(Some(identity.to_owned())));
     }
+    assert_eq!(store.independent().await, Ok(None));
+    let (old, _) = store.begin().await.expect("it begins");
+    let (fence, _) = store.begin().await.expect("it begins");
+    store.save_independent(fence, "one\ntwo").await.expect("it is saved");
+    assert_eq!(store.save_independent(old, "none").await, Err(Failure::Fenced));
+    assert_eq!(store.independent().await, Ok(Some("one\ntwo".to_owned())));
     // Positions that cannot be read are somebody's mistake, and nothing is guessed.
     let broken = "INSERT INTO _replicator.memo VALUES ('start-position-shop.public', 'x')";
     bench.client.batch_execute(broken).await?;

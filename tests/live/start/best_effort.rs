@@ -1,13 +1,19 @@
 //! `--bestEffortOnly` and `--bestEffortWindow`: rows that depend on no other row do not wait.
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use replicator_tests::feeder::{Caller, Where};
 use replicator_tests::pair::DATABASE;
+use replicator_tests::product::Replicator;
 use replicator_tests::wait_until;
 use replicator_tests::workload::Load;
 
 use super::{FIRST_ROWS, LIMIT, OPEN, PLAN, PROGRESS, open};
 
 const BEST: &[&str] = &["--bestEffortOnly", OPEN[0]];
+
+/// Longer than a row stays that is applied and covered by its lane's checkpoint.
+const FORGOTTEN: Duration = Duration::from_secs(3);
 
 /// A child and its parent wait for a promise, a note does not. Whoever is killed, and whatever the next one is
 /// told to wait for, no note goes back.
@@ -69,6 +75,61 @@ async fn w03_rows_that_depend_on_others_wait_and_the_others_do_not() -> Result<(
         replicator.kill()?;
     }
     Ok(())
+}
+
+/// A note did not wait, and then notes become related to others. What a feed brings again of it is no news, though
+/// the note is forgotten.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a04_a_table_that_is_related_from_now_on_shows_nothing_older() -> Result<()> {
+    let shop = open("joins").await?;
+    let (staging, _client) = shop.staging().await?;
+    let staged = ["--stagingConn", &staging, "--stagingCreateSchema"];
+    for (schema, staged) in [("in_file", &[][..]), ("in_database", &staged)] {
+        let to = shop.to()?;
+        to.batch_execute(&format!(
+            "CREATE SCHEMA {schema} CREATE TABLE note (id INT8 PRIMARY KEY, at INT8 NOT NULL) \
+             CREATE TABLE alone (id INT8 PRIMARY KEY) \
+             CREATE TABLE parent (id INT8 PRIMARY KEY) \
+             CREATE TABLE child (id INT8 PRIMARY KEY REFERENCES parent)"
+        ))
+        .await?;
+        let flags = [BEST, staged].concat();
+        let place = Where { path: format!("/{DATABASE}/{schema}"), ..shop.place() };
+        let bring = async |replicator: &mut Replicator, body: &str| {
+            let mut caller = Caller::new(place.clone());
+            wait_until(LIMIT, "it is taken", async || {
+                replicator.must_run()?;
+                Ok(matches!(caller.post(body).await, Ok((200, _))))
+            })
+            .await
+        };
+        let shows = async |id: i64, at: i64| {
+            let sql = format!("SELECT 1 FROM {schema}.note WHERE id = $1 AND at = $2");
+            Ok(to.query_opt(&sql, &[&id, &at]).await?.is_some())
+        };
+        let mut replicator = shop.replicator(&flags)?;
+        bring(&mut replicator, &note(1, 9)).await?;
+        wait_until(LIMIT, "it is there", async || shows(1, 9).await).await?;
+        // It is forgotten when a checkpoint is saved.
+        tokio::time::sleep(FORGOTTEN).await;
+        replicator.kill()?;
+        to.batch_execute(&format!("ALTER TABLE {schema}.note ADD UNIQUE (at)")).await?;
+
+        let mut replicator = shop.replicator(&flags)?;
+        for body in [&note(1, 5), &note(2, 21), r#"{"resolved":"22.0"}"#] {
+            bring(&mut replicator, body).await?;
+        }
+        wait_until(LIMIT, "the second one is there", async || shows(2, 21).await).await?;
+        ensure!(shows(1, 9).await?, "{schema}: an older value of the first one is shown");
+        replicator.kill()?;
+    }
+    Ok(())
+}
+
+fn note(id: u32, time: u32) -> String {
+    format!(
+        r#"{{"payload":[{{"after":{{"id":{id},"at":{time}}},"key":[{id}],"topic":"note","updated":"{time}.0"}}]}}"#
+    )
 }
 
 /// A busy shop, staged in a database, under one program after the other that each wait for something else.

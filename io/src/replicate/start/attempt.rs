@@ -19,7 +19,7 @@ use super::super::onlooker::Onlooker;
 use super::super::side::{Side, growth, session_options, watch};
 use super::super::trouble::{Trouble, trouble_of};
 use super::conveyor::{Shared, State};
-use super::lanes::{Common, Ending, LaneObserver, LaneStore, Plan, together};
+use super::lanes::{Common, Ending, LaneObserver, LaneStore, Plan, Reached, together};
 use super::mysql::{GROWTH, MySqlSide};
 use super::settings::Consistency;
 use super::store::{Meter, Owner, Store};
@@ -219,7 +219,7 @@ impl<D: Dial> Attempt<D> {
         let failed = |failure: Failure| Trouble::staging(&failure);
         let (fence, mut durable) = store.begin().await.map_err(failed)?;
         durable.resolved.entry(PartitionId(0)).or_default();
-        let horizon = store.horizon().await.map_err(failed)?;
+        let related = store.horizon().await.map_err(failed)?;
         // Which tables it is does not matter.
         let independent = store.of(Lane::Independent(Arc::default()), None);
         let ahead = independent.horizon().await.map_err(failed)?;
@@ -232,6 +232,8 @@ impl<D: Dial> Attempt<D> {
         if consistency == Consistency::Immediate {
             check_immediate(catalog)?;
         }
+        let reached = Reached { related, independent: ahead };
+        let horizon = plan.join(&store, fence, catalog, reached).await.map_err(failed)?;
         let newest = match plan.is_immediate {
             false => None,
             true => Some(store.newest().await.map_err(failed)?),

@@ -66,6 +66,56 @@ impl Plan {
         };
         Self { lanes, is_immediate, mode, settles_at }
     }
+
+    /// How far rows of related tables may have got. A table that had a lane of its own in an earlier run may be
+    /// related to others by now; its rows may be in the target as far as that lane got, and forgotten. Then that
+    /// counts for all of them.
+    pub(super) async fn join<D: Dial>(
+        &self,
+        store: &Store<D>,
+        fence: Fence,
+        catalog: &Catalog,
+        reached: Reached,
+    ) -> Result<Hlc, Failure> {
+        let Reached { related, independent } = reached;
+        let Some(own) = self.lanes.iter().find(|lane| matches!(lane, Lane::Independent(_))) else {
+            return Ok(related);
+        };
+        let before = store.independent().await?.unwrap_or_default();
+        let (now, joined) = compare(&before, own, catalog);
+        // In this order: whoever knows the new names must know how far the others got.
+        let related = if joined && related < independent {
+            store.save_horizon(fence, independent).await?;
+            independent
+        } else {
+            related
+        };
+        if now != before {
+            store.save_independent(fence, &now).await?;
+        }
+        Ok(related)
+    }
+}
+
+/// How far earlier runs may have got in best effort.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reached {
+    pub(super) related: Hlc,
+    pub(super) independent: Hlc,
+}
+
+/// The names of the tables in a lane of their own, one a line, and whether one that is not was named before.
+fn compare(before: &str, own: &Lane, catalog: &Catalog) -> (String, bool) {
+    let (mut now, mut joined) = (String::new(), false);
+    for (id, table) in catalog.tables() {
+        let name = table.name.to_string();
+        if own.has(Some(id)) {
+            now.extend([&name, "\n"]);
+        } else {
+            joined |= before.lines().any(|line| line == name);
+        }
+    }
+    (now, joined)
 }
 
 impl fmt::Display for Plan {

@@ -121,6 +121,15 @@ impl<D: Dial> Store<D> {
         either!(&self.rows, store => store.newest().await)
     }
 
+    /// The names of the tables that had a lane of their own the last time, one a line.
+    pub(super) async fn independent(&self) -> Result<Option<String>, Failure> {
+        either!(&self.rows, store => store.independent().await)
+    }
+
+    pub(super) async fn save_independent(&self, fence: Fence, tables: &str) -> Result<(), Failure> {
+        either!(&self.rows, store => store.save_independent(fence, tables).await)
+    }
+
     /// What the store is called by a table of progress. `fresh` is a name for it, if it has none yet.
     pub(super) async fn named(&self, fresh: &str) -> Result<String, Failure> {
         if let Some(name) = either!(&self.rows, store => store.identity().await)? {

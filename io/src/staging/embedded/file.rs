@@ -225,7 +225,7 @@ impl OpenFile {
                 let page = read_page(self, &read, &stream, span);
                 settle(reply, page)
             }
-            Request::Identity(stream, reply) => settle(reply, self.identity(&read, &stream)),
+            Request::Text(stream, key, reply) => settle(reply, self.text(&read, &stream, key)),
             Request::Newest(stream, reply) => settle(reply, self.newest(&read, &stream)),
             Request::Horizon(stream, reply) => settle(reply, self.horizon(&read, &stream)),
             Request::Streams(reply) => {
@@ -242,14 +242,15 @@ impl OpenFile {
         }
     }
 
-    fn identity(
+    fn text(
         &self,
         read: &redb::ReadTransaction,
         stream: &Stream,
+        key: &'static str,
     ) -> Result<Option<String>, Refused> {
         let failed = |error: redb::Error| Refused::File(EmbeddedError::database(&self.path, error));
         let table = read.open_table(MEMO).map_err(|error| failed(error.into()))?;
-        let value = table.get((&*stream.name, memo::IDENTITY));
+        let value = table.get((&*stream.name, key));
         let value = value.map_err(|error| failed(error.into()))?;
         Ok(value.map(|value| String::from_utf8_lossy(value.value()).into_owned()))
     }

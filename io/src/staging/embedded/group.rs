@@ -94,7 +94,7 @@ impl<'a> Group<'a> {
                 }
             },
             Request::Read(..)
-            | Request::Identity(..)
+            | Request::Text(..)
             | Request::Newest(..)
             | Request::Horizon(..)
             | Request::Streams(_)
@@ -171,6 +171,10 @@ impl<'a> Group<'a> {
             }
             Write::Identity(identity) => {
                 self.put(&stream.name, memo::IDENTITY, identity.as_bytes())?;
+            }
+            Write::Independent(fence, tables) => {
+                self.check(stream, *fence)?;
+                self.put(&stream.name, memo::INDEPENDENT, tables.as_bytes())?;
             }
         }
         Ok(Progress::Finished)

@@ -83,7 +83,7 @@ impl<D: Disk> Ledger<D> {
             match request {
                 Request::Begin(..) | Request::Write(..) => writes.push(request),
                 Request::Read(..)
-                | Request::Identity(..)
+                | Request::Text(..)
                 | Request::Newest(..)
                 | Request::Horizon(..)
                 | Request::Streams(_)

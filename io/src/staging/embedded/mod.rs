@@ -37,6 +37,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::error::EmbeddedError;
 pub use self::ledger::{EmbeddedSettings, Ledger};
 use self::request::{Reply, Request, Span, Stream, Write};
+use self::tables::memo;
 use crate::disk::Disk;
 use crate::port::{Fence, StagedPage, Staging};
 
@@ -213,7 +214,7 @@ impl EmbeddedStore {
     ///
     /// [`save_identity`]: Self::save_identity
     pub async fn identity(&self) -> Result<Option<String>, Failure> {
-        self.file.ask(|reply| Request::Identity(Arc::clone(&self.stream), reply)).await
+        self.text(memo::IDENTITY).await
     }
 
     /// Ties the saved position to its source. Replaces what was there.
@@ -225,6 +226,25 @@ impl EmbeddedStore {
         self.write(Write::Identity(identity.to_owned())).await
     }
 
+    /// The names of the tables that had a lane of their own in the newest run that had such a lane, one a
+    /// line. How far they got is the horizon of that lane.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    pub async fn independent(&self) -> Result<Option<String>, Failure> {
+        self.text(memo::INDEPENDENT).await
+    }
+
+    /// Says which tables have a lane of their own.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    pub async fn save_independent(&self, fence: Fence, tables: &str) -> Result<(), Failure> {
+        self.write(Write::Independent(fence, tables.to_owned())).await
+    }
+
     /// The time of the newest staged row; zero if there is none.
     ///
     /// # Errors
@@ -232,6 +252,10 @@ impl EmbeddedStore {
     /// See [`Failure`].
     pub async fn newest(&self) -> Result<Hlc, Failure> {
         self.file.ask(|reply| Request::Newest(Arc::clone(&self.stream), reply)).await
+    }
+
+    async fn text(&self, key: &'static str) -> Result<Option<String>, Failure> {
+        self.file.ask(|reply| Request::Text(Arc::clone(&self.stream), key, reply)).await
     }
 
     async fn write(&self, write: Write) -> Result<(), Failure> {

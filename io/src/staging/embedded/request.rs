@@ -44,7 +44,8 @@ pub(super) enum Request {
     Begin(Arc<Stream>, Reply<(Fence, Durable)>),
     Write(Arc<Stream>, Write, Reply<()>),
     Read(Arc<Stream>, Span, Reply<StagedPage>),
-    Identity(Arc<Stream>, Reply<Option<String>>),
+    /// The text of this fact.
+    Text(Arc<Stream>, &'static str, Reply<Option<String>>),
     Newest(Arc<Stream>, Reply<Hlc>),
     Horizon(Arc<Stream>, Reply<Hlc>),
     Streams(Reply<Vec<String>>),
@@ -61,6 +62,7 @@ pub(super) enum Write {
     Resolved(Fence, PartitionId, Hlc),
     Horizon(Fence, Hlc),
     Identity(String),
+    Independent(Fence, String),
 }
 
 /// Which rows are to be read.
@@ -83,7 +85,7 @@ impl Request {
             Self::Begin(..)
             | Self::Write(..)
             | Self::Read(..)
-            | Self::Identity(..)
+            | Self::Text(..)
             | Self::Newest(..)
             | Self::Horizon(..)
             | Self::Streams(_)
@@ -98,7 +100,7 @@ impl Request {
             Self::Begin(_, reply) => answer(reply, Err(failure)),
             Self::Write(_, _, reply) | Self::Close(reply) => answer(reply, Err(failure)),
             Self::Read(_, _, reply) => answer(reply, Err(failure)),
-            Self::Identity(_, reply) => answer(reply, Err(failure)),
+            Self::Text(_, _, reply) => answer(reply, Err(failure)),
             Self::Newest(_, reply) | Self::Horizon(_, reply) => answer(reply, Err(failure)),
             Self::Streams(reply) => answer(reply, Err(failure)),
             Self::Totals(reply) => answer(reply, Err(failure)),

@@ -38,6 +38,8 @@ pub(super) mod memo {
     pub(crate) const HORIZON: &str = "horizon";
     /// Of a stream: the same of its independent tables, where they wait for nothing.
     pub(crate) const HORIZON_INDEPENDENT: &str = "horizon independent";
+    /// Of a stream: the names of these tables, one a line.
+    pub(crate) const INDEPENDENT: &str = "independent";
     /// Of a stream: whose position that is.
     pub(crate) const IDENTITY: &str = "identity";
 }

@@ -144,6 +144,7 @@ struct Inner<D: Dial> {
     position_key: String,
     horizon_key: String,
     independent_horizon_key: String,
+    independent_key: String,
     identity_key: String,
     /// `None`: nobody has looked.
     tables: Mutex<Option<Known>>,
@@ -182,6 +183,7 @@ impl<D: Dial> PgRows<D> {
             position_key: format!("start-position-{group}"),
             horizon_key: format!("start-horizon-{group}"),
             independent_horizon_key: format!("start-independent-horizon-{group}"),
+            independent_key: format!("start-independent-{group}"),
             identity_key: format!("start-source-{group}"),
             group,
             tables: Mutex::default(),
@@ -207,8 +209,7 @@ impl<D: Dial> PgRows<D> {
     ///
     /// [`save_identity`]: Self::save_identity
     pub async fn identity(&self) -> Result<Option<String>, Failure> {
-        let value = self.inner.memo(&self.inner.identity_key).await?;
-        Ok(value.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+        self.inner.text(&self.inner.identity_key).await
     }
 
     /// Ties the saved position to its source. Replaces what was there.
@@ -218,6 +219,25 @@ impl<D: Dial> PgRows<D> {
     /// See [`Failure`].
     pub async fn save_identity(&self, identity: &str) -> Result<(), Failure> {
         self.inner.save_identity(identity.as_bytes()).await
+    }
+
+    /// The names of the tables that had a lane of their own in the newest run that had such a lane, one a
+    /// line. How far they got is the horizon of that lane.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    pub async fn independent(&self) -> Result<Option<String>, Failure> {
+        self.inner.text(&self.inner.independent_key).await
+    }
+
+    /// Says which tables have a lane of their own.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    pub async fn save_independent(&self, fence: Fence, tables: &str) -> Result<(), Failure> {
+        self.inner.save_independent(fence, tables.as_bytes()).await
     }
 }
 

@@ -27,18 +27,39 @@ impl<D: Dial> Inner<D> {
         Ok(row.map(|row| row.get(0)))
     }
 
+    pub(super) async fn text(&self, key: &str) -> Result<Option<String>, Failure> {
+        let value = self.memo(key).await?;
+        Ok(value.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
     pub(super) async fn save_identity(&self, identity: &[u8]) -> Result<(), Failure> {
-        // `$1` = key, `$2` = value.
-        let sql = format!(
-            "INSERT INTO {} (key, value) VALUES ($1, $2) \
-             ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            self.memo
-        );
+        let sql = self.replace();
         let params: [Param<'_>; 2] = [(&self.identity_key, Type::TEXT), (&identity, Type::BYTEA)];
         let saved = self
             .sessions
             .ask_again(async |client| client.execute_typed(&sql, &params).await.map(drop));
         saved.await
+    }
+
+    pub(super) async fn save_independent(
+        &self,
+        fence: Fence,
+        tables: &[u8],
+    ) -> Result<(), Failure> {
+        let fence = number(fence);
+        let params: Vec<Param<'_>> =
+            vec![(&self.independent_key, Type::TEXT), (&tables, Type::BYTEA)];
+        let asks = [self.check(&fence), Ask { sql: self.replace(), params }];
+        self.sessions.ask_again(async |client| transaction(client, &asks).await.map(drop)).await
+    }
+
+    /// `$1` = key, `$2` = value.
+    fn replace(&self) -> String {
+        format!(
+            "INSERT INTO {} (key, value) VALUES ($1, $2) \
+             ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            self.memo
+        )
     }
 
     pub(super) async fn begin(&self) -> Result<(Fence, Durable), Failure> {
