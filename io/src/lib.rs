@@ -3,6 +3,7 @@ pub mod auth;
 pub mod clock;
 pub mod disk;
 pub mod driver;
+mod fingerprint;
 pub mod http;
 pub mod metrics;
 pub mod mysql;

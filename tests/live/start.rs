@@ -1,6 +1,8 @@
 //! `replicator start` as its user meets it: changes of a busy shop go back to where it came from.
 #[path = "start/best_effort.rs"]
 mod best_effort;
+#[path = "start/earlier.rs"]
+mod earlier;
 #[path = "start/immediate.rs"]
 mod immediate;
 #[path = "start/keys.rs"]

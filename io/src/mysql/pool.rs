@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::conninfo::MySqlConnInfo;
 use super::session::{MySqlConnectError, MySqlError, MySqlOptions, MySqlSession};
 use crate::clock::Clock;
+use crate::fingerprint::fingerprint;
 use crate::pg::pool::PoolLimits;
 
 /// A session that was idle this long is asked whether it still is one. A connection that breaks while a
@@ -207,11 +208,4 @@ async fn lock(session: &mut MySqlSession, owner: &str, index: usize) -> Result<(
         Some("1") => Ok(()),
         Some(_) | None => Err(MySqlPoolError::Busy),
     }
-}
-
-/// FNV-1a.
-fn fingerprint(text: &str) -> u64 {
-    text.bytes().fold(0xCBF2_9CE4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
-    })
 }

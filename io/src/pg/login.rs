@@ -31,6 +31,9 @@ pub enum LoginError {
         /// Its name, or its number in the protocol.
         method: String,
     },
+    /// The run to which the session would belong is not the newest one.
+    #[error("a newer run writes there")]
+    Superseded,
     /// We want proof that nobody sits in between, and the server gives none.
     #[error("channel_binding=require, but the server logs in without channel binding")]
     NoChannelBinding,
@@ -85,10 +88,18 @@ impl WireLogin<'_> {
                 // BackendKeyData, NegotiateProtocolVersion.
                 b'K' | b'v' => (),
                 // ReadyForQuery.
-                b'Z' => return Ok(()),
+                b'Z' => break,
                 _ => return Err(unexpected(&message).into()),
             }
         }
+        let Some(locks) = session.run else { return Ok(()) };
+        for (sql, wanted) in locks.of_writer().iter().zip(["t", "f"]) {
+            let rows = wire.query(sql).await?;
+            if rows.first().and_then(|row| row.first()?.as_deref()) != Some(wanted) {
+                return Err(LoginError::Superseded);
+            }
+        }
+        Ok(())
     }
 
     async fn authenticate<S>(&self, wire: &mut Wire<S>) -> Result<(), LoginError>

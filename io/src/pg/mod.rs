@@ -6,6 +6,7 @@ pub mod login;
 pub mod pipeline;
 pub mod pool;
 pub mod replication;
+pub mod run_lock;
 pub mod secret;
 pub mod server_error;
 pub mod session;

@@ -4,6 +4,7 @@ use std::time::Duration;
 use replicator_core::dialect::Product;
 
 use super::conninfo::ConnInfo;
+use super::run_lock::RunLocks;
 
 /// Values must be written in one way, whatever a server's defaults: dates in ISO form, the exact digits
 /// of floating-point numbers, times in UTC, amounts of money without a country's signs.
@@ -34,6 +35,8 @@ pub struct SessionOptions {
     pub connect_timeout: Duration,
     /// After this long without a statement the server ends a transaction, and the session with it.
     pub idle_in_transaction_timeout: Option<Duration>,
+    /// The run for which a session of our own messages writes; see [`run_lock`](super::run_lock).
+    pub run: Option<RunLocks>,
     /// More settings, as name and value. They win over those of the connection string.
     pub settings: Vec<(String, String)>,
 }
@@ -44,6 +47,7 @@ impl Default for SessionOptions {
             application_name: "replicator".to_owned(),
             connect_timeout: Duration::from_secs(10),
             idle_in_transaction_timeout: None,
+            run: None,
             settings: Vec::new(),
         }
     }

@@ -70,7 +70,7 @@ impl<D: Dial> Side<'_, D> {
     }
 
     /// Returns when the target's tables are not what they were.
-    async fn schema_changed(&self, catalog: &Arc<Catalog>) -> Trouble {
+    pub(super) async fn schema_changed(&self, catalog: &Arc<Catalog>) -> Trouble {
         let Some(period) = self.schema_refresh else {
             return std::future::pending().await;
         };

@@ -18,6 +18,7 @@ use super::super::ground::connect;
 use super::super::onlooker::Onlooker;
 use super::super::side::{Side, growth, session_options, watch};
 use super::super::trouble::{Trouble, trouble_of};
+use super::alone::lost;
 use super::conveyor::{Shared, State};
 use super::lanes::{Common, Ending, LaneObserver, LaneStore, Plan, Reached, together};
 use super::mysql::{GROWTH, MySqlSide};
@@ -150,18 +151,29 @@ impl<D: Dial> Attempt<D> {
             schema_refresh: settings.schema_refresh,
         };
         let mut begun = self.begin(&catalog).await?;
-        if let Some(name) = &settings.progress_table {
-            let table = self.progress(name, conninfo, product, &catalog)?;
-            begun.follow(&table, settings.core.seed).await?;
-        }
-        let options = session_options(product, settings.apply_timeout);
+        let alone = match &settings.progress_table {
+            Some(name) => {
+                let table = self.progress(name, conninfo, product, &catalog)?;
+                begun.follow(&table, settings.core.seed).await?;
+                None
+            }
+            None => self.alone(&begun.store, begun.fence, conninfo, product).await?,
+        };
+        let (lock, run) = alone.unzip();
+        let options = SessionOptions { run, ..session_options(product, settings.apply_timeout) };
         let limits = settings.target_pool;
         let pool: TargetPool<D> =
             Pool::new(dial.clone(), conninfo.clone(), options, limits, *clock);
         let target =
             |record| Ok(PgTarget::new(pool.clone(), side.options(&catalog, record)?).guessing());
         let running = self.go_on(begun, target, &catalog, growth(product))?;
-        let ended = side.watch(running, &catalog).await?;
+        let changed = async {
+            tokio::select! {
+                changed = side.schema_changed(&catalog) => changed,
+                lost = lost(lock.as_ref()) => lost,
+            }
+        };
+        let ended = watch(running, changed).await?;
         ended.map_err(|error| trouble_of(&error, &catalog, |never| match *never {}))
     }
 

@@ -7,6 +7,7 @@
 //!
 //! Each target schema that a request names has a conveyor: a supervised run of its own machine. All share
 //! the staging file, or the connections to the staging database, and the settings of the target.
+mod alone;
 mod attempt;
 mod conveyor;
 mod health;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use replicator_core::model::ident::TableName;
 
 use super::CommitRecord;
+use super::advisory::Advisory;
 use super::error::{Halt, SqlError};
 use super::lock::{Lock, Locks, Mode};
 use super::table::TableDef;
@@ -29,6 +30,7 @@ pub(super) struct Data {
     pub(super) rows: Vec<Rows>,
     pub(super) schemas: BTreeSet<String>,
     pub(super) locks: Locks,
+    pub(super) advisory: Advisory,
     pub(super) commits: Vec<CommitRecord>,
     /// Whether the tables of the simulated schema refuse negative numbers.
     pub(super) strict: bool,
@@ -46,6 +48,7 @@ impl Data {
             rows: Vec::new(),
             schemas: ["public".to_owned()].into(),
             locks: Locks::default(),
+            advisory: Advisory::default(),
             commits: Vec::new(),
             strict: false,
             product,

@@ -16,6 +16,7 @@
 //!
 //! DDL takes effect at once, outside of transactions. What the server does not know it refuses with
 //! SQLSTATE 0A000 and the text.
+mod advisory;
 mod ast;
 mod catalog;
 mod check;
@@ -32,6 +33,7 @@ mod table;
 mod token;
 mod value;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,7 +42,7 @@ use replicator_core::dialect::Product;
 use replicator_core::model::ident::TableName;
 use replicator_core::model::mutation::TableId;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 pub use self::data::{Key, Row};
 pub use self::error::SqlError;
@@ -106,6 +108,8 @@ pub struct SqlServer {
     ended: Arc<Notify>,
     sessions_begun: Arc<AtomicU64>,
     sessions_open: Arc<AtomicU64>,
+    /// Sessions that somebody has ended (`pg_terminate_backend`).
+    terminated: Arc<watch::Sender<BTreeSet<u64>>>,
 }
 
 impl SqlServer {
@@ -123,6 +127,7 @@ impl SqlServer {
             ended: Arc::new(Notify::new()),
             sessions_begun: Arc::new(AtomicU64::new(seed % 1000)),
             sessions_open: Arc::new(AtomicU64::new(0)),
+            terminated: Arc::new(watch::Sender::default()),
         }
     }
 
@@ -144,7 +149,18 @@ impl SqlServer {
         stream: S,
         knobs: Arc<Knobs>,
     ) -> io::Result<()> {
-        session::Session::new(self.clone(), &first, stream, knobs).serve().await
+        let session = session::Session::new(self.clone(), &first, stream, knobs);
+        let number = session.number();
+        let mut terminated = self.terminated.subscribe();
+        tokio::select! {
+            biased;
+            _ = terminated.wait_for(|sessions| sessions.contains(&number)) => Ok(()),
+            ended = session.serve() => ended,
+        }
+    }
+
+    fn end_sessions(&self, numbers: &[u64]) {
+        self.terminated.send_modify(|sessions| sessions.extend(numbers));
     }
 
     /// Everything that was committed, in order.

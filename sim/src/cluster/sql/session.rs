@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::transaction::{Block, Transaction};
+use super::advisory::Call;
 use super::ast::Statement;
 use super::catalog::{self, Asked};
 use super::data::Row;
@@ -102,6 +103,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             skipping: false,
             between: false,
         }
+    }
+
+    /// The number of the session.
+    pub(super) fn number(&self) -> u64 {
+        self.tx.session()
     }
 
     pub(super) async fn serve(mut self) -> io::Result<()> {
@@ -316,6 +322,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     fn shape(&self, sql: &str, statement: &Statement, given: &[u32]) -> Result<Shape, SqlError> {
         if let Statement::Question(_) = statement {
+            if Call::of(sql).is_some() {
+                return Call::shape(sql);
+            }
             return catalog::shape(sql, given);
         }
         shape(&self.server.lock(), statement, given)
@@ -323,7 +332,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     fn question(&self, sql: &str, params: &[Value]) -> Result<Answer, SqlError> {
         let role: &Role = &self.server.role;
-        let data = self.server.lock();
+        let mut data = self.server.lock();
+        if let Some(call) = Call::of(sql) {
+            let session = self.tx.session();
+            if let Call::End(number) = call {
+                let holders = data.advisory.holders(session, number);
+                self.server.end_sessions(&holders);
+                return Ok(Answer::rows(vec![vec![Value::Bool(true)]; holders.len()]));
+            }
+            let done = data.advisory.call(session, call);
+            return Ok(Answer::rows(vec![vec![Value::Bool(done)]]));
+        }
         let (user, database) = (self.user.as_str(), self.database.as_str());
         let asked = Asked { data: &data, role, user, database, params };
         Ok(Answer::rows(catalog::answer(sql, &asked)?))
@@ -333,6 +352,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 impl<S> Drop for Session<S> {
     fn drop(&mut self) {
         self.server.sessions_open.fetch_sub(1, Ordering::Relaxed);
+        self.server.lock().advisory.release(self.tx.session());
     }
 }
 
