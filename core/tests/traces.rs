@@ -17,6 +17,9 @@
 //! > fail 3 rejected 0..2                            the last two with the mutations in question
 //! > wait 50                                         milliseconds pass
 //! ```
+#[path = "stories/feeds.rs"]
+mod feeds;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
