@@ -1,19 +1,50 @@
 //! Worlds of changefeeds: many seeds keep every promise, everything arrives, and the interesting states are
 //! reached. Bugs that were found are stories here.
+#[path = "failback/crash.rs"]
+mod crash;
+#[path = "failback/outage.rs"]
+mod outage;
+#[path = "failback/scan.rs"]
+mod scan;
+
 use std::ops::Range;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use replicator_core::model::time::Hlc;
 use sim::cluster::failback::steps::{Step, play};
 use sim::cluster::reach::Reached;
 use sim::cluster::sweep::sweep;
-use sim::cluster::{Outcome, Scenario};
+use sim::cluster::{Outcome, Report, Scenario};
 
 /// The same worlds each time, so that a change is not blamed for an old fault; `make sim-long` has others.
 const SEEDS: Range<u64> = 0..200;
 
 /// Far longer than it takes.
 const LIMIT: Duration = Duration::from_secs(600);
+
+/// When lines with this text were written, in milliseconds since the beginning.
+fn millis_of(report: &Report, text: &str) -> Vec<u64> {
+    let lines = report.trace.iter().filter(|line| line.contains(text));
+    lines
+        .map(|line| {
+            let (millis, _) = line.trim_start().split_once('.').expect("a line has its time");
+            millis.parse().expect("milliseconds are a number")
+        })
+        .collect()
+}
+
+/// What was promised when runs began, one after the other.
+fn resolved_of(report: &Report) -> Vec<Hlc> {
+    let begins = report.trace.iter().filter(|line| line.contains("conveyor begins"));
+    let resolved = begins.filter_map(|line| line.split_once("resolved="));
+    resolved
+        .map(|(_, rest)| {
+            let time = rest.split(' ').next().expect("there is a first word");
+            time.parse().expect("a promise is a time")
+        })
+        .collect()
+}
 
 #[test]
 fn many_seeds_keep_every_promise() {
@@ -30,7 +61,7 @@ fn many_seeds_keep_every_promise() {
 
 /// What was applied and forgotten is no news when it comes again.
 #[test]
-fn a_feed_that_begins_anew_changes_nothing() {
+fn a05_a_feed_that_begins_anew_changes_nothing() {
     let report = play(&[
         (500, Step::Insert("plain", &[1, 0, 0])),
         (1_000, Step::Replace("plain", &[1, 5, 0])),

@@ -19,7 +19,7 @@ pub async fn suite<S: Staging>(mut fresh: impl AsyncFnMut(&str) -> S) {
     rows_come_back_as_they_were(&fresh("rows").await).await;
     staging_again_changes_nothing(&fresh("again").await).await;
     keys_are_what_the_source_sent(&fresh("keys").await).await;
-    a_page_ends_with_a_whole_time(&fresh("pages").await).await;
+    w38_a_page_ends_with_a_whole_time(&fresh("pages").await).await;
     a_range_has_an_open_and_a_closed_end(&fresh("ranges").await).await;
     what_is_retired_is_gone_and_nothing_else(&fresh("retires").await).await;
     many_may_stage_at_once(&fresh("many").await).await;
@@ -144,7 +144,7 @@ async fn keys_are_what_the_source_sent<S: Staging>(store: &S) {
     assert_eq!(all(store).await.len(), 2);
 }
 
-async fn a_page_ends_with_a_whole_time<S: Staging>(store: &S) {
+async fn w38_a_page_ends_with_a_whole_time<S: Staging>(store: &S) {
     let fence = begun(store).await;
     let rows: Vec<TimedMutation> =
         [1, 2, 2, 2, 3].iter().zip(0..).map(|(time, key)| plain(hlc(*time), key, None)).collect();

@@ -73,9 +73,10 @@ impl Checker {
 
     /// Looks at what the target has committed since the last look.
     pub(super) fn look(&mut self, feeds: &Feeds, target: &SqlServer) {
+        let retired = self.retired;
         self.read_log();
         let fresh = target.commits_since(self.looked);
-        if fresh.is_empty() {
+        if fresh.is_empty() && self.retired == retired {
             return;
         }
         self.looked += fresh.len();
@@ -83,6 +84,7 @@ impl Checker {
         feeds.with_history(|history| {
             self.learn(history);
             fresh.iter().for_each(|commit| self.commit(history, promised, commit));
+            self.i6_what_is_forgotten_is_in_the_target(history, retired);
         });
     }
 
@@ -209,6 +211,34 @@ impl Checker {
             schema().name(place.0),
             place.1
         );
+    }
+
+    /// What may be forgotten since `before` is in the target, or something newer. Not if a feed brings what
+    /// another one has promised, or if lanes retire by themselves.
+    fn i6_what_is_forgotten_is_in_the_target(&self, history: &History, before: Hlc) {
+        if !self.whole || self.waiting != Lane::Whole {
+            return;
+        }
+        let commits = history.commits();
+        let from = commits.partition_point(|commit| time_of(commit) <= before);
+        for (tx, commit) in commits.iter().enumerate().skip(from) {
+            let time = time_of(commit);
+            if self.retired < time {
+                break;
+            }
+            let missing = commit
+                .changes
+                .iter()
+                .find(|change| !self.reaches(&(change.table, change.key.clone()), tx));
+            if let Some(change) = missing {
+                let (name, retired) = (schema().name(change.table), self.retired);
+                panic!(
+                    "I6: {name} {:?} of transaction {tx} at {time} is not in the target, and may be \
+                     forgotten up to {retired}",
+                    change.key
+                );
+            }
+        }
     }
 
     /// Whether a row shows a transaction that changed it, or a later one.

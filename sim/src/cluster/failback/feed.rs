@@ -52,6 +52,8 @@ struct State {
     // The greatest promises that were sent, and answered.
     promised: Hlc,
     kept: Hlc,
+    // Whether nothing is promised for the time being.
+    silent: bool,
     random: Random,
     reach: Reach,
 }
@@ -137,6 +139,7 @@ impl Feeds {
             feeds,
             promised: Hlc::default(),
             kept: Hlc::default(),
+            silent: false,
             random,
             reach: Reach::default(),
         };
@@ -275,6 +278,16 @@ impl Feeds {
             lane.asks = false;
             lane.next = batch.through.filter(|_| success).unwrap_or(lane.next);
         }
+    }
+
+    /// Whether nothing is promised from here on.
+    pub(super) fn set_silent(&self, silent: bool) {
+        self.lock().silent = silent;
+    }
+
+    /// Whether nothing is promised for the time being.
+    pub(super) fn is_silent(&self) -> bool {
+        self.lock().silent
     }
 
     /// What a feed promises now; `None` if it was made again.

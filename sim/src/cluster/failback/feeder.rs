@@ -96,6 +96,9 @@ impl Feeder {
         let mut caller = Caller::new(self.dial.clone(), self.limit);
         loop {
             sleep(self.interval * u32::try_from(random.within(1, 4)).expect("small") / 2).await;
+            if self.feeds.is_silent() {
+                continue;
+            }
             let Some(time) = self.feeds.promise(feed, generation) else { return };
             if self.ask(&mut caller, &json::resolved(time)).await {
                 self.feeds.promised(feed, generation, time);

@@ -32,6 +32,10 @@ const RESTART_DELAY: Duration = Duration::from_secs(1);
 /// Without a window.
 pub(super) const CONSISTENT: Consistency = Consistency::Consistent { window: Duration::ZERO };
 
+/// By how many seconds calendars differ, if they do.
+const SKEW: i64 = 10;
+const BEHIND: i64 = -SKEW;
+
 /// Longest time for the staging file; the pretend disk is quick.
 const STAGING_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -128,6 +132,20 @@ fn staging_settings() -> EmbeddedSettings {
 
 fn wall() -> WallTime {
     WallTime { micros: wall_micros() }
+}
+
+/// A calendar that is ahead of the source's by so many seconds.
+///
+/// # Panics
+///
+/// There is no such calendar.
+pub(super) fn wall_ahead(seconds: i64) -> fn() -> WallTime {
+    match seconds {
+        0 => wall,
+        SKEW => || WallTime { micros: wall_micros() + SKEW * 1_000_000 },
+        BEHIND => || WallTime { micros: wall_micros() - SKEW * 1_000_000 },
+        _ => panic!("no calendar is ahead by {seconds} s"),
+    }
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

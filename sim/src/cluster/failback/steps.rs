@@ -1,10 +1,16 @@
 //! Worlds of changefeeds in which nothing is left to chance.
 use std::time::Duration;
 
-use super::world::{Drawn, run_told};
+use replicator_io::replicate::start::Consistency;
+
+use super::program::CONSISTENT;
+use super::world::{Drawn, World, run_told};
+use crate::cluster::scenario::TICK;
 use crate::cluster::script::played;
+use crate::cluster::sql::Loss;
 use crate::cluster::{Report, trace};
-use crate::os::with_seed;
+use crate::disk::Fault;
+use crate::os::{jump, with_seed};
 use crate::schema::schema;
 use crate::story::Statement;
 
@@ -13,6 +19,9 @@ use crate::story::Statement;
 pub enum Step {
     /// The source commits a new row of a table, given without its version.
     Insert(&'static str, &'static [i64]),
+    /// The source commits new rows of a table in one transaction. Their keys are 1 up to this number, and all
+    /// other values of a row are its key.
+    Fill(&'static str, i64),
     /// The source commits other values of a row, the first of which is its key.
     Replace(&'static str, &'static [i64]),
     /// The source commits that the row with this key is gone.
@@ -25,19 +34,82 @@ pub enum Step {
     Kill(&'static str),
     /// It comes back.
     Restart(&'static str),
+    /// The program is asked to stop, and comes back.
+    Stop,
     /// The only feed is made again from its beginning.
     Rewind,
+    /// Nothing is promised from here on, if this is so.
+    Silence(bool),
     /// The target takes so many milliseconds for each statement that begins from here on.
     Delay(u64),
+    /// The next statement of the target with this text fails with this SQLSTATE.
+    Fail(&'static str, &'static str),
+    /// The target's next connection that sends COMMIT breaks.
+    Lose(Loss),
+    /// The program's disk is full.
+    FillDisk,
+    /// There is room on it again.
+    ClearDisk,
+    /// The power of the program's machine is gone at the disk's operation after so many more.
+    PlanPowerLoss(u64),
+    /// It comes back, whether it was gone or not.
+    RestorePower,
+    /// The calendar of the source and of the program is set forward, or back, by so many seconds.
+    Jump(i64),
+    /// How many operations the disk has done is written down.
+    CountDisk,
+}
+
+/// What stays as it is from the beginning of a story to its end. By default a quick network, and a checkpoint
+/// that is saved now and then only.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// What rows wait for: one after the other, each time the program starts.
+    pub consistency: Vec<Consistency>,
+    /// From one promise to the next, about.
+    pub promise_interval: Duration,
+    /// Rows of a request, at most.
+    pub rows_max: usize,
+    /// The longest that a request may take.
+    pub request_max: Duration,
+    /// Rows that are read from staging together.
+    pub page_rows: u32,
+    /// From one saved checkpoint to the next.
+    pub save_interval: Duration,
+    /// By how many seconds the program's calendar is ahead of the source's: 0, 10 or -10.
+    pub clock_ahead: i64,
+    /// Simulated time that the network moves in one step. The longer, the sooner an hour has passed.
+    pub tick: Duration,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        Self {
+            consistency: vec![CONSISTENT],
+            promise_interval: Duration::from_millis(50),
+            rows_max: 10,
+            request_max: Duration::from_secs(1),
+            page_rows: 5,
+            save_interval: Duration::from_secs(3),
+            clock_ahead: 0,
+            tick: TICK,
+        }
+    }
 }
 
 /// Plays steps at their times, in milliseconds since the beginning, between a `feeder`, a `replicator` and a
 /// `target`; then all is healed and everything must arrive.
 #[must_use]
 pub fn play(steps: &[(u64, Step)]) -> Report {
-    let steps = steps.to_vec();
+    play_in(&Setting::default(), steps)
+}
+
+/// As [`play`], in another setting.
+#[must_use]
+pub fn play_in(setting: &Setting, steps: &[(u64, Step)]) -> Report {
+    let (setting, steps) = (setting.clone(), steps.to_vec());
     with_seed(0, move || {
-        let drawn = Drawn::calm();
+        let drawn = Drawn::calm(&setting);
         played(&drawn, 0, |reach| {
             run_told(&drawn, reach, |_, world| {
                 for (number, (at, step)) in steps.iter().enumerate() {
@@ -45,36 +117,77 @@ pub fn play(steps: &[(u64, Step)]) -> Report {
                         world.step();
                     }
                     trace::say("story", format_args!("{step:?}"));
-                    match step {
-                        Step::Insert(table, values) => {
-                            let rows = vec![row(values)];
-                            let statement = Statement::Insert(schema().id(table), rows);
-                            world.feeds.run(number, &statement);
-                        }
-                        Step::Replace(table, values) => {
-                            let (table, row) = (schema().id(table), row(values));
-                            let key = row[..1].to_vec();
-                            let statement = Statement::Replace { table, key, row, in_full: true };
-                            world.feeds.run(number, &statement);
-                        }
-                        Step::Delete(table, key) => {
-                            let keys = vec![vec![Some(*key)]];
-                            let statement = Statement::Delete(schema().id(table), keys);
-                            world.feeds.run(number, &statement);
-                        }
-                        Step::Hold(one, other) => world.sim.hold(*one, *other),
-                        Step::Release(one, other) => world.sim.release(*one, *other),
-                        Step::Kill(host) => assert!(world.kill(host), "{host} is dead already"),
-                        Step::Restart(host) => world.sim.bounce(*host),
-                        Step::Rewind => world.feeds.rewind_all(),
-                        Step::Delay(millis) => {
-                            world.target.knobs.set_delay(Duration::from_millis(*millis));
-                        }
-                    }
+                    take(*step, number, world);
                 }
             })
         })
     })
+}
+
+fn take(step: Step, number: usize, world: &mut World<'_>) {
+    match step {
+        Step::Insert(..) | Step::Fill(..) | Step::Replace(..) | Step::Delete(..) => {
+            world.feeds.run(number, &statement(step));
+        }
+        Step::Hold(one, other) => world.sim.hold(one, other),
+        Step::Release(one, other) => world.sim.release(one, other),
+        Step::Kill(host) => assert!(world.kill(host), "{host} is dead already"),
+        Step::Restart(host) => world.sim.bounce(host),
+        Step::Stop => world.program.stop(),
+        Step::Rewind => world.feeds.rewind_all(),
+        Step::Silence(silent) => world.feeds.set_silent(silent),
+        Step::Delay(millis) => world.target.knobs.set_delay(Duration::from_millis(millis)),
+        Step::Fail(text, sqlstate) => world.target.knobs.fail_next(text, sqlstate),
+        Step::Lose(loss) => world.target.knobs.lose_commit(loss),
+        Step::FillDisk => world.program.disk.plan(0, Fault::Full),
+        Step::ClearDisk => world.program.disk.forget_plan(),
+        Step::PlanPowerLoss(operations) => world.program.disk.plan(operations, Fault::PowerLoss),
+        Step::RestorePower => {
+            world.kill("replicator");
+            world.program.disk.restart();
+            world.sim.bounce("replicator");
+        }
+        Step::Jump(seconds) => jump(seconds),
+        Step::CountDisk => {
+            let operations = world.program.disk.operations();
+            trace::say("story", format_args!("the disk has done {operations} operations"));
+        }
+    }
+}
+
+/// What the source commits.
+fn statement(step: Step) -> Statement {
+    match step {
+        Step::Insert(table, values) => Statement::Insert(schema().id(table), vec![row(values)]),
+        Step::Fill(table, count) => {
+            let table = schema().id(table);
+            let width = schema().catalog.table(table).columns.len() - 1;
+            let rows = (1..=count).map(|key| row(&vec![key; width])).collect();
+            Statement::Insert(table, rows)
+        }
+        Step::Replace(table, values) => {
+            let (table, row) = (schema().id(table), row(values));
+            let key = row[..1].to_vec();
+            Statement::Replace { table, key, row, in_full: true }
+        }
+        Step::Delete(table, key) => Statement::Delete(schema().id(table), vec![vec![Some(key)]]),
+        Step::Hold(..)
+        | Step::Release(..)
+        | Step::Kill(_)
+        | Step::Restart(_)
+        | Step::Stop
+        | Step::Rewind
+        | Step::Silence(_)
+        | Step::Delay(_)
+        | Step::Fail(..)
+        | Step::Lose(_)
+        | Step::FillDisk
+        | Step::ClearDisk
+        | Step::PlanPowerLoss(_)
+        | Step::RestorePower
+        | Step::Jump(_)
+        | Step::CountDisk => unreachable!("the source commits nothing"),
+    }
 }
 
 /// Values and room for the version.

@@ -12,7 +12,8 @@ use super::checker::Checker;
 use super::feed::{Feeds, Habits};
 use super::feeder::Feeder;
 use super::inject::Injector;
-use super::program::{CONSISTENT, Program, settings};
+use super::program::{CONSISTENT, Program, settings, wall_ahead};
+use super::steps::Setting;
 use crate::cluster::Scenario;
 use crate::cluster::fault::{Faults, Kind};
 use crate::cluster::reach::{Reach, Reached};
@@ -54,6 +55,9 @@ pub struct Drawn {
     // The longest that a request may take, and the time from one promise to the next.
     request_max: Duration,
     promise_interval: Duration,
+    // How long a step of the network is, and by how many seconds the program's calendar is ahead.
+    tick: Duration,
+    clock_ahead: i64,
     // Everything that happens later follows from this.
     random: Random,
 }
@@ -109,15 +113,16 @@ impl Drawn {
             latency_max: millis(random.pick(&[2, 10, 100])),
             request_max: millis(random.pick(&[1_000, 3_000, 10_000])),
             promise_interval: millis(random.pick(&[50, 200, 1_000])),
+            tick: TICK,
+            clock_ahead: 0,
             random,
         }
     }
 }
 
 impl Drawn {
-    /// A world in which nothing is drawn: a quick network, one lane, all tables. A checkpoint is saved now
-    /// and then only.
-    pub(super) fn calm() -> Self {
+    /// A world in which nothing is drawn, and all tables are used.
+    pub(super) fn calm(setting: &Setting) -> Self {
         let mut drawn = Self::new(0, Some(&[]));
         let core = Config {
             batch_rows_max: 8,
@@ -126,7 +131,8 @@ impl Drawn {
             batch_age_max: Duration::ZERO,
             buffered_bytes_max: 20_000,
             applies_max: 2,
-            save_interval: Duration::from_secs(3),
+            save_interval: setting.save_interval,
+            read_rows_max: setting.page_rows,
             on_reject: OnReject::Stop,
             ..drawn.setup.config
         };
@@ -134,10 +140,11 @@ impl Drawn {
         drawn.setup = Setup { config: core, tables, ..drawn.setup };
         drawn.product = Product::Postgres;
         drawn.latency_max = Duration::from_millis(2);
-        drawn.habits = Habits { feeds: 1, lanes_max: 1, rows_max: 10 };
-        drawn.consistency = vec![CONSISTENT];
-        drawn.request_max = Duration::from_secs(1);
-        drawn.promise_interval = Duration::from_millis(50);
+        drawn.habits = Habits { feeds: 1, lanes_max: 1, rows_max: setting.rows_max };
+        drawn.consistency.clone_from(&setting.consistency);
+        drawn.request_max = setting.request_max;
+        drawn.promise_interval = setting.promise_interval;
+        (drawn.tick, drawn.clock_ahead) = (setting.tick, setting.clock_ahead);
         drawn
     }
 }
@@ -266,7 +273,7 @@ impl World<'_> {
         let mut builder = Builder::new();
         builder
             .rng_seed(random.word())
-            .tick_duration(TICK)
+            .tick_duration(drawn.tick)
             .min_message_latency(Duration::from_millis(1))
             .max_message_latency(drawn.latency_max)
             .tcp_capacity(TCP_CAPACITY)
@@ -278,7 +285,9 @@ impl World<'_> {
         let target = Target::new(drawn.product, random.word());
         let disk = SimDisk::new(random.word());
         let consistency = drawn.consistency.clone();
-        let program = Program::new(settings(&drawn.setup, random), consistency, disk);
+        let mut settings = settings(&drawn.setup, random);
+        settings.wall = wall_ahead(drawn.clock_ahead);
+        let program = Program::new(settings, consistency, disk);
         let feeder = Feeder::new(feeds.clone(), drawn.request_max, drawn.promise_interval);
         let mut world = Self {
             sim: builder.build(),
