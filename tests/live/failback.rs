@@ -1,6 +1,7 @@
 //! What changefeeds bring by HTTP goes to real servers, by way of the embedded staging store.
 mod mysql;
 mod postgres;
+mod values;
 mod vectors;
 
 use std::path::{Path, PathBuf};
@@ -23,6 +24,9 @@ use replicator_tests::feeder::{Caller, Where};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+/// Without a window.
+const CONSISTENT: Consistency = Consistency::Consistent { window: Duration::ZERO };
 
 /// The largest body that is taken.
 const BODY_BYTES_MAX: usize = 100_000;
@@ -50,8 +54,18 @@ struct Running {
 }
 
 impl Running {
-    /// Starts; rows are brought to `path`.
+    /// Starts; rows are brought to `path`, and wait for the rest of their transactions.
     async fn start(target: &str, path: &str, folder: &Path) -> Result<Self> {
+        Self::start_in(target, path, folder, CONSISTENT).await
+    }
+
+    /// As [`start`](Self::start), but what rows wait for is given.
+    async fn start_in(
+        target: &str,
+        path: &str,
+        folder: &Path,
+        consistency: Consistency,
+    ) -> Result<Self> {
         let ledger = Ledger::open(StdDisk, EmbeddedSettings::new(folder.to_owned()))?;
         let staging = Embedded::on_thread(ledger, Duration::from_secs(10))?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -59,7 +73,7 @@ impl Running {
         let entrance = Entrance { listener, tls: None, gate: Open, limits: HttpLimits::default() };
         let limits = Limits { applies_max: 4, buffered_bytes_max: 8 << 20 };
         let metrics = Metrics::new(Command::Start, limits, || WallTime { micros: 0 });
-        let settings = settings(target.parse()?);
+        let settings = StartSettings { consistency, ..settings(target.parse()?) };
         let (stop, stopped) = watch::channel(false);
         let mut task = JoinSet::new();
         task.spawn(async move {
@@ -128,7 +142,7 @@ fn settings(target: StartTarget) -> StartSettings {
             collapse: true,
             seed: 1,
         },
-        consistency: Consistency::Consistent { window: Duration::ZERO },
+        consistency: CONSISTENT,
         wall: || WallTime { micros: 0 },
         webhook: WebhookLimits {
             body: changefeed::Limits { body_bytes_max: BODY_BYTES_MAX, ..Default::default() },

@@ -7,6 +7,8 @@ mod earlier;
 mod immediate;
 #[path = "start/keys.rs"]
 mod keys;
+#[path = "start/pools.rs"]
+mod pools;
 #[path = "start/progress.rs"]
 mod progress;
 #[path = "start/turns.rs"]
@@ -135,17 +137,17 @@ async fn check_crashes(kind: Kind, name: &str) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_postgres_target_that_is_away_for_a_while_gets_everything() -> Result<()> {
+async fn a07_a_postgres_target_that_is_away_for_a_while_gets_everything() -> Result<()> {
     check_crashes(Kind::Postgres, "start_away_postgres").await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_mysql_target_that_is_away_for_a_while_gets_everything() -> Result<()> {
+async fn a07_a_mysql_target_that_is_away_for_a_while_gets_everything() -> Result<()> {
     check_crashes(Kind::MySql, "start_away_mysql").await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_under_load_is_in_time_and_orderly_and_loses_nothing() -> Result<()> {
+async fn a14_a_stop_under_load_is_in_time_and_orderly_and_loses_nothing() -> Result<()> {
     let shop = open("stops").await?;
     let mut replicator = shop.replicator(OPEN)?;
     let mut feeder = shop.feed(&shop.place(), 9).await?;

@@ -2,11 +2,12 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use replicator_io::replicate::start::Consistency;
 use replicator_tests::postgres::{self, Options, Server};
 use replicator_tests::wait_until;
 use tokio_postgres::Client;
 
-use super::{BODY_BYTES_MAX, Folder, Running, row};
+use super::{BODY_BYTES_MAX, CONSISTENT, Folder, Running, row};
 
 const TABLES: &str = "
     CREATE TABLE parent (id int8 PRIMARY KEY, name text NOT NULL);
@@ -28,7 +29,12 @@ impl Bench {
     }
 
     async fn start(&self) -> Result<Running> {
-        Running::start(&self.server.conninfo("app"), "/app/public", &self.folder.0).await
+        self.start_in(CONSISTENT).await
+    }
+
+    async fn start_in(&self, consistency: Consistency) -> Result<Running> {
+        let target = self.server.conninfo("app");
+        Running::start_in(&target, "/app/public", &self.folder.0, consistency).await
     }
 
     /// Waits until a question has this answer.
@@ -124,7 +130,7 @@ async fn what_cannot_be_taken_is_refused_with_its_status() -> Result<()> {
 }
 
 #[tokio::test]
-async fn two_feeds_of_one_schema_lose_nothing_by_each_others_promises() -> Result<()> {
+async fn w06_a05_two_feeds_of_one_schema_lose_nothing_by_each_others_promises() -> Result<()> {
     let bench = Bench::new("feeds").await?;
     let failback = bench.start().await?;
     // One feed is of the parents, the other of the children, and nothing tells them apart.
@@ -141,7 +147,7 @@ async fn two_feeds_of_one_schema_lose_nothing_by_each_others_promises() -> Resul
 }
 
 #[tokio::test]
-async fn a_feed_begun_anew_with_an_older_cursor_brings_back_no_older_values() -> Result<()> {
+async fn a05_a_feed_begun_anew_with_an_older_cursor_brings_back_no_older_values() -> Result<()> {
     let bench = Bench::new("cursor").await?;
     let failback = bench.start().await?;
     let first = row("parent", 1, r#"{"id":1,"name":"first"}"#, 100);
@@ -165,10 +171,64 @@ async fn a_feed_begun_anew_with_an_older_cursor_brings_back_no_older_values() ->
     failback.stop().await
 }
 
+/// Promises that come again, that are older than others, and that skip times change nothing of what is there, and
+/// all of them are taken.
 #[tokio::test]
-async fn tables_and_columns_come_and_go_while_rows_come() -> Result<()> {
-    let bench = Bench::new("schema").await?;
+async fn a05_promises_come_again_go_back_and_skip_without_harm() -> Result<()> {
+    let bench = Bench::new("promises").await?;
     let failback = bench.start().await?;
+    let name = |name: &str, time: u32| {
+        let after = format!(r#"{{"id":{time},"name":"{name}"}}"#);
+        row("parent", time.into(), &after, time)
+    };
+    failback.bring(&[name("a", 10)]).await?;
+    for time in [10, 10, 5] {
+        failback.resolved(time).await?;
+    }
+    bench.until(PARENTS, "a").await?;
+    failback.bring(&[name("c", 30), name("b", 20)]).await?;
+    // Nothing was promised about 20 alone, and what was is not about 40.
+    failback.resolved(30).await?;
+    failback.bring(&[name("d", 40)]).await?;
+    failback.resolved(15).await?;
+    failback.resolved(30).await?;
+    bench.until(PARENTS, "a b c").await?;
+    // Not even the next process has forgotten how far it was.
+    failback.stop().await?;
+    let failback = bench.start().await?;
+    for time in [10, 20] {
+        failback.resolved(time).await?;
+    }
+    failback.bring(&[name("e", 50)]).await?;
+    assert_eq!(bench.client.query_one(PARENTS, &[]).await?.get::<_, &str>(0), "a b c");
+    failback.resolved(1_000).await?;
+    bench.until(PARENTS, "a b c d e").await?;
+    failback.stop().await
+}
+
+#[tokio::test]
+async fn a04_tables_and_columns_come_and_go_while_rows_come() -> Result<()> {
+    come_and_go("schema", CONSISTENT).await
+}
+
+#[tokio::test]
+async fn a04_tables_and_columns_come_and_go_in_best_effort() -> Result<()> {
+    come_and_go("schema_best_effort", Consistency::BestEffort).await
+}
+
+#[tokio::test]
+async fn a04_tables_and_columns_come_and_go_in_immediate_mode() -> Result<()> {
+    come_and_go("schema_immediate", Consistency::Immediate).await
+}
+
+async fn come_and_go(name: &str, consistency: Consistency) -> Result<()> {
+    let bench = Bench::new(name).await?;
+    if consistency == Consistency::Immediate {
+        // It is for tables without foreign keys.
+        let sql = "ALTER TABLE child DROP CONSTRAINT child_parent_id_fkey";
+        bench.client.batch_execute(sql).await?;
+    }
+    let failback = bench.start_in(consistency).await?;
     failback.bring(&[row("parent", 1, r#"{"id":1,"name":"one"}"#, 100)]).await?;
     failback.resolved(100).await?;
     bench.until(PARENTS, "one").await?;
@@ -177,14 +237,16 @@ async fn tables_and_columns_come_and_go_while_rows_come() -> Result<()> {
     let wider = row("parent", 2, r#"{"id":2,"name":"two","nick":"zwei"}"#, 200);
     assert!(failback.bring(std::slice::from_ref(&tag)).await.is_err(), "there is no such table");
     assert!(failback.bring(std::slice::from_ref(&wider)).await.is_err(), "there is no such column");
-    let sql = "CREATE TABLE tag (id int8 PRIMARY KEY, label text, made timestamptz DEFAULT now(),
+    let sql = "CREATE TABLE tag (id int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY, label text,
+                                 number int8 GENERATED BY DEFAULT AS IDENTITY (START 7),
+                                 made timestamptz NOT NULL DEFAULT now(),
                                  twice text GENERATED ALWAYS AS (label || label) STORED);
                ALTER TABLE parent ADD nick text; DROP TABLE child";
     bench.client.batch_execute(sql).await?;
     bring_again(&failback, &[tag, wider]).await?;
     failback.resolved(200).await?;
     bench
-        .until("SELECT COALESCE(string_agg(twice, ' '), '') FROM tag WHERE made IS NOT NULL", "xx")
+        .until("SELECT COALESCE(string_agg(concat(id, number, twice), ' '), '') FROM tag", "17xx")
         .await?;
     bench.until("SELECT COALESCE(string_agg(nick, ' '), '') FROM parent", "zwei").await?;
 

@@ -171,7 +171,7 @@ async fn batches_larger_than_a_message_arrive_whole() -> Result<()> {
 }
 
 #[tokio::test]
-async fn sessions_are_strict_whatever_the_server_is() -> Result<()> {
+async fn a10_sessions_are_strict_whatever_the_server_is() -> Result<()> {
     for kind in Kind::ALL {
         let mut bench = Bench::new(kind, "strict", TABLE).await?;
         // Until the end of the test, for new sessions: nothing is checked.

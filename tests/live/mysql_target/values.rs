@@ -251,7 +251,7 @@ fn read(bench: &Bench, table: &str, id: usize, json: &str) -> Result<Vec<Mutatio
 }
 
 #[tokio::test]
-async fn w13b_values_arrive_as_they_are_or_are_refused() -> Result<()> {
+async fn w13b_a10_values_arrive_as_they_are_or_are_refused() -> Result<()> {
     let tables: Vec<String> = (0..)
         .zip(CASES)
         .map(|(n, (of, _, _))| format!("CREATE TABLE t{n} (id BIGINT PRIMARY KEY, v {of})"))

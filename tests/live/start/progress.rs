@@ -54,7 +54,7 @@ async fn make_table(shop: &Shop) -> Result<Replicator> {
 
 /// Who is killed while the target works on a batch does not know what became of it. The next run does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_batch_is_applied_once_whoever_is_killed() -> Result<()> {
+async fn a01_a_batch_is_applied_once_whoever_is_killed() -> Result<()> {
     let shop = open("progress").await?;
     let to = shop.to()?;
     to.batch_execute(TABLES).await?;
