@@ -250,17 +250,22 @@ async fn come_and_go(name: &str, consistency: Consistency) -> Result<()> {
         .await?;
     bench.until("SELECT COALESCE(string_agg(nick, ' '), '') FROM parent", "zwei").await?;
 
+    rename_and_drop(&bench, &failback).await?;
+    failback.stop().await
+}
+
+/// A column gets another name, and goes.
+async fn rename_and_drop(bench: &Bench, failback: &Running) -> Result<()> {
     bench.client.batch_execute("ALTER TABLE parent RENAME nick TO alias").await?;
     let renamed = row("parent", 2, r#"{"id":2,"name":"two","alias":"dos"}"#, 300);
-    bring_again(&failback, &[renamed]).await?;
+    bring_again(failback, &[renamed]).await?;
     failback.resolved(300).await?;
     // What is staged has its columns by their names, so none goes before its rows have come.
     bench.until("SELECT COALESCE(string_agg(alias, ' '), '') FROM parent", "dos").await?;
     bench.client.batch_execute("ALTER TABLE parent DROP alias").await?;
-    bring_again(&failback, &[row("parent", 3, r#"{"id":3,"name":"three"}"#, 400)]).await?;
+    bring_again(failback, &[row("parent", 3, r#"{"id":3,"name":"three"}"#, 400)]).await?;
     failback.resolved(400).await?;
-    bench.until(PARENTS, "one two three").await?;
-    failback.stop().await
+    bench.until(PARENTS, "one two three").await
 }
 
 #[tokio::test]
