@@ -2,4 +2,5 @@
 mod bench;
 mod faults;
 mod order;
+mod progress;
 mod values;

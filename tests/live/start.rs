@@ -11,6 +11,8 @@ mod keys;
 mod pools;
 #[path = "start/progress.rs"]
 mod progress;
+#[path = "start/progress_mysql.rs"]
+mod progress_mysql;
 #[path = "start/turns.rs"]
 mod turns;
 

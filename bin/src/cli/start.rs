@@ -40,7 +40,7 @@ pub(crate) struct StartFlags {
 #[command(next_help_heading = "Additions of this program", rename_all = "camelCase")]
 pub(crate) struct ProgressFlags {
     /// A table in each target schema in which the program writes down what the target has, so that all rows
-    /// are applied exactly once. It must exist; if it does not, the log has the SQL. Not for MySQL.
+    /// are applied exactly once. It must exist; if it does not, the log has the SQL.
     #[arg(long, value_name = "NAME")]
     pub(crate) target_progress_table: Option<String>,
 }

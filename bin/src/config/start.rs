@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use replicator_core::Config;
 use replicator_core::decode::changefeed::Limits;
-use replicator_io::replicate::start::{Consistency, StagingSettings, StartSettings, StartTarget};
+use replicator_io::replicate::start::{Consistency, StagingSettings, StartSettings};
 use replicator_io::source::changefeed::webhook::WebhookLimits;
 use replicator_io::staging::embedded::EmbeddedSettings;
 
@@ -79,7 +79,7 @@ pub(crate) fn start(
     let body = Limits { body_bytes_max, line_bytes_max, ..Limits::default() };
     let two_minutes = Duration::from_secs(120);
     let target = conninfo("targetConn", "original", connections.target_conn.as_ref())?;
-    let progress_table = progress_table(flags.progress.target_progress_table.as_ref(), &target)?;
+    let progress_table = progress_table(flags.progress.target_progress_table.as_ref())?;
     let settings = StartSettings {
         target,
         core,
@@ -143,17 +143,8 @@ fn consistency(modes: &Modes) -> Result<Consistency, UsageError> {
 }
 
 /// Target tables are looked up by schema and name.
-fn progress_table(
-    text: Option<&String>,
-    target: &StartTarget,
-) -> Result<Option<String>, UsageError> {
+fn progress_table(text: Option<&String>) -> Result<Option<String>, UsageError> {
     let Some(text) = given(text) else { return Ok(None) };
-    if matches!(target, StartTarget::MySql(_)) {
-        return Err(UsageError::new(
-            "targetProgressTable",
-            "is not built yet for MySQL; without it rows are applied at least once there",
-        ));
-    }
     match names("targetProgressTable", text)?.as_slice() {
         [table] => Ok(Some(table.clone())),
         _ => Err(UsageError::new(

@@ -54,13 +54,70 @@ pub enum ProgressTableError {
     },
 }
 
+/// Looks the table up, and at its columns and its key; `fix` is the SQL that makes it.
+pub(super) fn check_shape(
+    catalog: &Catalog,
+    name: &TableName,
+    fix: impl FnOnce() -> String,
+) -> Result<(), ProgressTableError> {
+    let Some(id) = catalog.find(name) else {
+        return Err(ProgressTableError::Missing { table: name.clone(), fix: fix() });
+    };
+    let table = catalog.table(id);
+    let has_all = COLUMNS.iter().all(|column| table.find_column(column).is_some());
+    let key: Vec<&str> =
+        table.key.iter().map(|column| table.column(*column).name.as_str()).collect();
+    if !has_all || key != ["stream", "first_tx", "fence"] {
+        return Err(ProgressTableError::Shape { table: name.clone(), fix: fix() });
+    }
+    Ok(())
+}
+
+/// Whose progress it is, if these tables have some by themselves.
+pub(super) const fn stream_of(lane: &Lane) -> &'static str {
+    match lane {
+        Lane::Whole => STREAM,
+        Lane::Related(_) => "start-related",
+        Lane::Independent(_) => "start-independent",
+    }
+}
+
+/// What a target says is in it, and how it is told.
+pub trait TargetProgress {
+    /// How the transactions of a run record what they bring.
+    type Record;
+
+    /// The same table, for the rows of these tables alone: what it says of other lanes says nothing of them.
+    #[must_use]
+    fn of(&self, lane: &Lane) -> Self;
+
+    /// Begins a run: waits for the transactions of earlier ones or fences them off. `store` is what the
+    /// staging store is called, which says whether the records are its own. Returns what is in the target,
+    /// and how the run's transactions record what they bring.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    fn begin(
+        &self,
+        store: &str,
+    ) -> impl Future<Output = Result<(Self::Record, Vec<Applied>), Failure>> + Send;
+
+    /// Forgets records of what is before the position that staging has saved.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`]. They may be forgotten later.
+    fn forget(&self, through: Position) -> impl Future<Output = Result<(), Failure>> + Send;
+}
+
 /// A table of progress.
 #[derive(Debug)]
 pub struct ProgressTable<D: Dial> {
     sessions: Sessions<D>,
     product: Product,
     table: String,
-    stream: String,
+    stream: &'static str,
 }
 
 impl<D: Dial> ProgressTable<D> {
@@ -83,40 +140,30 @@ impl<D: Dial> ProgressTable<D> {
                  through_position TEXT NOT NULL, PRIMARY KEY (stream, first_tx, fence));"
             )
         };
-        let Some(id) = catalog.find(name) else {
-            return Err(ProgressTableError::Missing { table: name.clone(), fix: fix() });
-        };
-        let table = catalog.table(id);
-        let has_all = COLUMNS.iter().all(|column| table.find_column(column).is_some());
-        let key: Vec<&str> =
-            table.key.iter().map(|column| table.column(*column).name.as_str()).collect();
-        if !has_all || key != ["stream", "first_tx", "fence"] {
-            return Err(ProgressTableError::Shape { table: name.clone(), fix: fix() });
-        }
+        check_shape(catalog, name, fix)?;
         let sessions = Sessions::new(pool, "target", timeout);
-        Ok(Self { sessions, product, table: name.to_string(), stream: STREAM.to_owned() })
+        Ok(Self { sessions, product, table: name.to_string(), stream: STREAM })
     }
 
-    /// The same table, for the rows of these tables alone: what it says of other lanes says nothing of them.
-    #[must_use]
-    pub fn of(&self, lane: &Lane) -> Self {
-        let stream = match lane {
-            Lane::Whole => STREAM.to_owned(),
-            Lane::Related(_) => format!("{STREAM}-related"),
-            Lane::Independent(_) => format!("{STREAM}-independent"),
-        };
+    fn unreadable(&self) -> Failure {
+        let Self { table, stream, .. } = self;
+        let detail = format!(
+            "target: table {table} of --targetProgressTable holds what cannot be read; delete the rows \
+             whose stream is \"{stream}\", and what is staged is applied again"
+        );
+        Failure::Rejected { detail, at: None }
+    }
+}
+
+impl<D: Dial> TargetProgress for ProgressTable<D> {
+    type Record = Record;
+
+    fn of(&self, lane: &Lane) -> Self {
         let (sessions, table) = (self.sessions.clone(), self.table.clone());
-        Self { sessions, product: self.product, table, stream }
+        Self { sessions, product: self.product, table, stream: stream_of(lane) }
     }
 
-    /// Begins a run: waits for the transactions of earlier ones or fences them off. `store` is what the
-    /// staging store is called, which says whether the records are its own. Returns what is in the target,
-    /// and how the run's transactions record what they bring.
-    ///
-    /// # Errors
-    ///
-    /// See [`Failure`].
-    pub async fn begin(&self, store: &str) -> Result<(Record, Vec<Applied>), Failure> {
+    async fn begin(&self, store: &str) -> Result<(Record, Vec<Applied>), Failure> {
         let Self { table, stream, .. } = self;
         let fence_row = "WHERE stream = $1 AND first_tx = 0";
         // `$1` = stream, `$2` = store.
@@ -174,18 +221,13 @@ impl<D: Dial> ProgressTable<D> {
             applied_key,
             fence_query: format!("SELECT fence FROM {table} {fence_row}"),
             fence: Some(Fence(fence)),
-            stream: stream.clone(),
+            stream: (*stream).to_owned(),
             product: self.product,
         };
         Ok((record, applied))
     }
 
-    /// Forgets records of what is before the position that staging has saved.
-    ///
-    /// # Errors
-    ///
-    /// See [`Failure`]. They may be forgotten later.
-    pub async fn forget(&self, through: Position) -> Result<(), Failure> {
+    async fn forget(&self, through: Position) -> Result<(), Failure> {
         let through = through.to_sortable();
         // `$1` = stream, `$2` = position.
         let sql = format!(
@@ -196,14 +238,5 @@ impl<D: Dial> ProgressTable<D> {
         self.sessions
             .ask_again(async |client| client.execute_typed(&sql, &params).await.map(drop))
             .await
-    }
-
-    fn unreadable(&self) -> Failure {
-        let Self { table, stream, .. } = self;
-        let detail = format!(
-            "target: table {table} of --targetProgressTable holds what cannot be read; delete the rows \
-             whose stream is \"{stream}\", and what is staged is applied again"
-        );
-        Failure::Rejected { detail, at: None }
     }
 }

@@ -149,6 +149,7 @@ fn target(conninfo: MySqlConnInfo, schema: &str, catalog: &Arc<Catalog>) -> MySq
     let pool = pool(conninfo, schema);
     let options = MySqlTargetOptions {
         catalog: Arc::clone(catalog),
+        record: None,
         apply_timeout: Duration::from_secs(60),
         dead_letters: Some(TableName::new(schema, "replicator_dlq")),
     };

@@ -18,17 +18,21 @@ const TABLES: &str = "CREATE TABLE note (id INT8 PRIMARY KEY, text TEXT NOT NULL
 
 const FLAGS: [&str; 3] = ["--targetProgressTable", "progress", OPEN[0]];
 
-fn row(id: u32, time: u32) -> String {
+pub(super) fn row(id: u32, time: u32) -> String {
     format!(
         r#"{{"payload":[{{"after":{{"id":{id},"text":"x"}},"key":[{id}],"topic":"note","updated":"{time}.0"}}]}}"#
     )
 }
 
-fn resolved(time: u32) -> String {
+pub(super) fn resolved(time: u32) -> String {
     format!(r#"{{"resolved":"{time}.0"}}"#)
 }
 
-async fn taken(caller: &mut Caller, replicator: &mut Replicator, body: &str) -> Result<()> {
+pub(super) async fn taken(
+    caller: &mut Caller,
+    replicator: &mut Replicator,
+    body: &str,
+) -> Result<()> {
     wait_until(LIMIT, "it is taken", async || {
         replicator.must_run()?;
         Ok(matches!(caller.post(body).await, Ok((200, _))))

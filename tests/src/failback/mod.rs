@@ -156,6 +156,18 @@ impl Shop {
         self.postgres().map(|(_, server)| server)
     }
 
+    /// The target, which is MySQL or MariaDB.
+    ///
+    /// # Errors
+    ///
+    /// It is not.
+    pub fn mysql(&self) -> Result<&servers::Server> {
+        match &self.target {
+            Target::MySql(server) => Ok(server),
+            Target::Postgres(..) => bail!("the target is PostgreSQL"),
+        }
+    }
+
     fn postgres(&self) -> Result<(&Client, &Server)> {
         match &self.target {
             Target::Postgres(client, server) => Ok((client, server)),

@@ -23,7 +23,7 @@ use super::conveyor::{Shared, State};
 use super::lanes::{Common, Ending, LaneObserver, LaneStore, Plan, Reached, together};
 use super::mysql::{GROWTH, MySqlSide};
 use super::settings::Consistency;
-use super::store::{Meter, Owner, Store};
+use super::store::{Meter, Owner, Progress, Store};
 use super::target::Found;
 use crate::driver::{self, Run, RunError};
 use crate::metrics::SchemaMetrics;
@@ -38,8 +38,7 @@ use crate::source::changefeed::webhook::Live;
 use crate::supervisor::Ended;
 use crate::target::catalog;
 use crate::target::pgwire::{PgTarget, TargetPool};
-use crate::target::progress::ProgressTable;
-use crate::target::record::Record;
+use crate::target::progress::{ProgressTable, TargetProgress};
 
 /// Connections for the table of progress, which is asked for one thing at a time.
 const PROGRESS_SESSIONS: usize = 2;
@@ -181,9 +180,13 @@ impl<D: Dial> Attempt<D> {
         let Shared { settings, clock, .. } = &*self.shared;
         let side = MySqlSide { conninfo, settings, schema: &self.schema.schema };
         let catalog = self.known(side.catalog().await?)?;
-        let begun = self.begin(&catalog).await?;
-        let target = side.target(&catalog, *clock).await?;
-        let running = self.go_on(begun, |_| Ok(target.clone()), &catalog, GROWTH)?;
+        let mut begun = self.begin(&catalog).await?;
+        if let Some(name) = &settings.progress_table {
+            begun.follow(&side.progress(name, &catalog)?, settings.core.seed).await?;
+        }
+        let pool = side.pool(*clock).await?;
+        let target = |record| side.target(pool.clone(), &catalog, record);
+        let running = self.go_on(begun, target, &catalog, GROWTH)?;
         let ended = watch(running, side.schema_changed(&catalog)).await?;
         ended.map_err(|error| trouble_of(&error, &catalog, |never| match *never {}))
     }
@@ -218,7 +221,7 @@ impl<D: Dial> Attempt<D> {
     }
 
     /// Begins a run: from here on no earlier one writes to staging.
-    async fn begin(&self, catalog: &Arc<Catalog>) -> Result<Begun<D>, Trouble> {
+    async fn begin<R>(&self, catalog: &Arc<Catalog>) -> Result<Begun<D, R>, Trouble> {
         let Shared { settings, found, staging, clock, .. } = &*self.shared;
         let owner = Owner {
             name: self.schema.to_string(),
@@ -262,10 +265,10 @@ impl<D: Dial> Attempt<D> {
     }
 
     /// Goes on into the target, which each lane has by itself.
-    fn go_on<T: Target>(
+    fn go_on<T: Target, R>(
         &self,
-        begun: Begun<D>,
-        target: impl Fn(Option<Record>) -> Result<T, Trouble>,
+        begun: Begun<D, R>,
+        target: impl Fn(Option<R>) -> Result<T, Trouble>,
         catalog: &Arc<Catalog>,
         growth: usize,
     ) -> Result<Running, Trouble> {
@@ -347,17 +350,17 @@ fn check_immediate(catalog: &Catalog) -> Result<(), Trouble> {
     }
 }
 
-/// A run that has staging for itself, and what survived the last one.
-struct Begun<D: Dial> {
+/// A run that has staging for itself, and what survived the last one. `R` is how the target records what it has.
+struct Begun<D: Dial, R> {
     store: Store<D>,
     fence: Fence,
-    lanes: Vec<BegunLane<D>>,
+    lanes: Vec<BegunLane<D, R>>,
     common: Common,
     plan: Plan,
 }
 
 /// Of a lane.
-struct BegunLane<D: Dial> {
+struct BegunLane<D: Dial, R> {
     lane: Lane,
     store: Store<D>,
     durable: Durable,
@@ -365,13 +368,16 @@ struct BegunLane<D: Dial> {
     horizon: Hlc,
     // Where rows wait for nothing: the time of the newest staged row.
     newest: Option<Hlc>,
-    record: Option<Record>,
+    record: Option<R>,
 }
 
-impl<D: Dial> Begun<D> {
+impl<D: Dial, R> Begun<D, R> {
     /// Heeds what a table of the target says, and goes on telling it. `seed` is any number that differs
     /// between processes.
-    async fn follow(&mut self, table: &ProgressTable<D>, seed: u64) -> Result<(), Trouble> {
+    async fn follow<P>(&mut self, table: &P, seed: u64) -> Result<(), Trouble>
+    where
+        P: TargetProgress<Record = R> + Into<Progress<D>>,
+    {
         let failed = |failure: Failure| Trouble::staging(&failure);
         let name = self.store.named(&format!("{seed:016x}")).await.map_err(failed)?;
         let none = Arc::default();
@@ -380,11 +386,12 @@ impl<D: Dial> Begun<D> {
         for kind in kinds {
             let table = table.of(&kind);
             let (record, applied) = table.begin(&name).await.map_err(failed)?;
-            let is_it = |lane: &&mut BegunLane<D>| discriminant(&lane.lane) == discriminant(&kind);
+            let is_it =
+                |lane: &&mut BegunLane<D, R>| discriminant(&lane.lane) == discriminant(&kind);
             if let Some(lane) = self.lanes.iter_mut().find(is_it) {
                 lane.durable.applied = applied;
                 lane.record = Some(record);
-                lane.store = lane.store.of(lane.lane.clone(), Some(Arc::new(table)));
+                lane.store = lane.store.of(lane.lane.clone(), Some(Arc::new(table.into())));
             }
         }
         Ok(())

@@ -13,7 +13,9 @@ use crate::clock::Clock;
 use crate::error_chain;
 use crate::mysql::conninfo::MySqlConnInfo;
 use crate::mysql::pool::MySqlPool;
-use crate::target::mysql::{MySqlTarget, MySqlTargetOptions, catalog, find_dead_letters};
+use crate::target::mysql::{
+    MySqlProgressTable, MySqlRecord, MySqlTarget, MySqlTargetOptions, catalog, find_dead_letters,
+};
 
 /// How much larger than asked for a batch may become while the target cannot keep up. Statements of many rows
 /// cost little, but all of them are one message.
@@ -33,13 +35,37 @@ impl MySqlSide<'_> {
         read.map_err(|error| Trouble::settings("target", &error))
     }
 
-    /// The adapter, once the server is through with what an earlier run sent it.
-    pub(super) async fn target(
+    /// The table of progress in the target.
+    pub(super) fn progress(
         &self,
-        catalog: &Arc<Catalog>,
-        clock: Clock,
-    ) -> Result<MySqlTarget, Trouble> {
+        table: &str,
+        catalog: &Catalog,
+    ) -> Result<MySqlProgressTable, Trouble> {
         let Self { conninfo, settings, schema } = *self;
+        let limit = settings.apply_timeout;
+        let name = TableName::new(schema, table);
+        MySqlProgressTable::find(conninfo.clone(), mysql_options(limit), catalog, &name, limit)
+            .map_err(|error| Trouble::Settings(error.to_string()))
+    }
+
+    /// Sessions, once the server is through with what an earlier run sent it.
+    pub(super) async fn pool(&self, clock: Clock) -> Result<MySqlPool, Trouble> {
+        let Self { conninfo, settings, schema } = *self;
+        let options = mysql_options(settings.apply_timeout);
+        let pool = MySqlPool::new(conninfo.clone(), options, settings.target_pool, clock, schema);
+        let waited = pool.wait_for_earlier().await;
+        waited.map_err(|error| Trouble::Passing(format!("target: {}", error_chain(&error))))?;
+        Ok(pool)
+    }
+
+    /// The adapter.
+    pub(super) fn target(
+        &self,
+        pool: MySqlPool,
+        catalog: &Arc<Catalog>,
+        record: Option<MySqlRecord>,
+    ) -> Result<MySqlTarget, Trouble> {
+        let Self { settings, schema, .. } = *self;
         let dead_letters = match settings.core.on_reject {
             OnReject::Stop => None,
             OnReject::DeadLetter { .. } => {
@@ -49,12 +75,9 @@ impl MySqlSide<'_> {
                 Some(name)
             }
         };
-        let options = mysql_options(settings.apply_timeout);
-        let pool = MySqlPool::new(conninfo.clone(), options, settings.target_pool, clock, schema);
-        let waited = pool.wait_for_earlier().await;
-        waited.map_err(|error| Trouble::Passing(format!("target: {}", error_chain(&error))))?;
         let (catalog, apply_timeout) = (Arc::clone(catalog), settings.apply_timeout);
-        Ok(MySqlTarget::new(pool, MySqlTargetOptions { catalog, apply_timeout, dead_letters }))
+        let options = MySqlTargetOptions { catalog, record, apply_timeout, dead_letters };
+        Ok(MySqlTarget::new(pool, options))
     }
 
     /// Returns when the target's tables are not what they were.

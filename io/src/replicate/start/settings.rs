@@ -68,8 +68,7 @@ pub struct StartSettings {
     pub apply_timeout: Duration,
     /// The dead-letter table in each target schema.
     pub dlq_table: String,
-    /// The table in each target schema that says what is in the target; `None` is to do without. PostgreSQL
-    /// and CockroachDB only.
+    /// The table in each target schema that says what is in the target; `None` is to do without.
     pub progress_table: Option<String>,
     /// How often to read the target's tables again; `None` is never.
     pub schema_refresh: Option<Duration>,

@@ -16,13 +16,14 @@ use crate::net::Dial;
 use crate::port::{Fence, StagedPage, Staging};
 use crate::staging::embedded::EmbeddedStore;
 use crate::staging::rows::{PgRows, RowsOptions};
-use crate::target::progress::ProgressTable;
+use crate::target::mysql::MySqlProgressTable;
+use crate::target::progress::{ProgressTable, TargetProgress as _};
 
 /// See the [module docs](self). Clones are the same store.
 #[derive(Debug)]
 pub(super) struct Store<D: Dial> {
     rows: Rows<D>,
-    progress: Option<Arc<ProgressTable<D>>>,
+    progress: Option<Arc<Progress<D>>>,
     meter: Meter,
 }
 
@@ -31,6 +32,25 @@ pub(super) struct Store<D: Dial> {
 pub(super) struct Meter {
     pub(super) metrics: Arc<SchemaMetrics>,
     pub(super) clock: Clock,
+}
+
+/// What the target says of progress.
+#[derive(Debug)]
+pub(super) enum Progress<D: Dial> {
+    PgWire(ProgressTable<D>),
+    MySql(MySqlProgressTable),
+}
+
+impl<D: Dial> From<ProgressTable<D>> for Progress<D> {
+    fn from(table: ProgressTable<D>) -> Self {
+        Self::PgWire(table)
+    }
+}
+
+impl<D: Dial> From<MySqlProgressTable> for Progress<D> {
+    fn from(table: MySqlProgressTable) -> Self {
+        Self::MySql(table)
+    }
 }
 
 #[derive(Debug)]
@@ -98,7 +118,7 @@ impl<D: Dial> Store<D> {
 
     /// The same store, of which only the rows of these tables are read and retired, and what the target says of
     /// them.
-    pub(super) fn of(&self, lane: Lane, progress: Option<Arc<ProgressTable<D>>>) -> Self {
+    pub(super) fn of(&self, lane: Lane, progress: Option<Arc<Progress<D>>>) -> Self {
         let rows = match &self.rows {
             Rows::Embedded(store) => Rows::Embedded(store.of(lane)),
             Rows::Database(store) => Rows::Database(store.of(lane)),
@@ -108,9 +128,12 @@ impl<D: Dial> Store<D> {
 
     /// Forgets what the target says of rows through this position: they will not be read again.
     pub(super) async fn forget(&self, through: Position) {
-        if let Some(progress) = &self.progress
-            && let Err(failure) = progress.forget(through).await
-        {
+        let forgotten = match self.progress.as_deref() {
+            None => Ok(()),
+            Some(Progress::PgWire(table)) => table.forget(through).await,
+            Some(Progress::MySql(table)) => table.forget(through).await,
+        };
+        if let Err(failure) = forgotten {
             // They go with the next ones.
             debug!("could not forget old progress: {failure}");
         }

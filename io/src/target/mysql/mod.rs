@@ -5,6 +5,7 @@
 pub mod catalog;
 mod dead_letter;
 mod failure;
+mod progress;
 mod sql;
 
 use std::ops::Range;
@@ -21,6 +22,7 @@ use tokio::sync::Mutex;
 
 pub use self::dead_letter::find as find_dead_letters;
 use self::failure::{Progress, failure_of};
+pub use self::progress::{MySqlProgressTable, MySqlRecord};
 use crate::mysql::pool::{MySqlPool, PooledSession};
 use crate::mysql::server::Server;
 use crate::mysql::session::ScriptError;
@@ -38,6 +40,9 @@ const SPARE_BYTES: usize = 1 << 10;
 pub struct MySqlTargetOptions {
     /// The tables.
     pub catalog: Arc<Catalog>,
+    /// How a transaction records what it holds, if the target has a table for that. Then everything is
+    /// applied exactly once.
+    pub record: Option<MySqlRecord>,
     /// Longest time for one batch.
     pub apply_timeout: Duration,
     /// Where rows go that the target refuses for good.
@@ -47,8 +52,7 @@ pub struct MySqlTargetOptions {
 /// A session inside a transaction, and whose.
 type Open = (Fence, PooledSession);
 
-/// A MySQL or MariaDB target. Clones share sessions. Everything is applied at least once: there is no record
-/// of what is in the target.
+/// A MySQL or MariaDB target. Clones share sessions.
 #[derive(Clone, Debug)]
 pub struct MySqlTarget {
     pool: MySqlPool,
@@ -70,12 +74,13 @@ impl MySqlTarget {
                 let mut session = self.take().await?;
                 let work = self.work(request, session.server())?;
                 let script = Script { begin: true, commit: true, savepoint: false };
-                let outcome = send(&mut session, &work, script).await;
+                let outcome = self.send(&mut session, request, &work, script).await;
                 // A server that refused is as good as before; one that fell silent is not.
-                if outcome.is_ok() || session.roll_back("ROLLBACK").await.is_ok() {
+                let ended = matches!(outcome, Ok(Sent::Done));
+                if ended || session.roll_back("ROLLBACK").await.is_ok() {
                     self.pool.put(session);
                 }
-                outcome
+                outcome.map(drop)
             }
             piece @ (Piece::First | Piece::Middle | Piece::Last) => {
                 self.apply_piece(fence, request, piece).await
@@ -109,9 +114,14 @@ impl MySqlTarget {
             }
         };
         let script = Script { begin, commit: piece.commits(), savepoint: true };
-        match send(&mut session, &work, script).await {
-            Ok(()) if piece.commits() => self.pool.put(session),
-            Ok(()) => *open = Some((fence, session)),
+        match self.send(&mut session, request, &work, script).await {
+            Ok(Sent::Done) if piece.commits() => self.pool.put(session),
+            Ok(Sent::Done) => *open = Some((fence, session)),
+            Ok(Sent::Known) => {
+                if session.roll_back("ROLLBACK").await.is_ok() {
+                    self.pool.put(session);
+                }
+            }
             Err(failure @ (Failure::Constraint { .. } | Failure::Rejected { .. })) => {
                 if session.roll_back("ROLLBACK TO SAVEPOINT piece").await.is_ok() {
                     *open = Some((fence, session));
@@ -121,6 +131,34 @@ impl MySqlTarget {
             Err(failure) => return Err(failure),
         }
         Ok(())
+    }
+
+    /// Sends one transaction, or the part of one that `script` says.
+    async fn send(
+        &self,
+        session: &mut PooledSession,
+        request: &ApplyRequest,
+        work: &[Work],
+        script: Script,
+    ) -> Result<Sent, Failure> {
+        // Work whose result must be seen before the commit keeps the commit back.
+        let commit_along = !work.iter().any(|item| item.rows_min.is_some());
+        let record = self.options.record.as_ref().filter(|_| script.commit);
+        let recorded = record.map(|record| (record, record.statements(&request.batch)));
+        let mut lines: Vec<Line<'_>> = script.opening().map(Line::Plain).collect();
+        if let Some((record, statements)) = &recorded {
+            lines.extend(statements.iter().map(|sql| Line::Record(record, sql)));
+        }
+        lines.extend(work.iter().map(Line::Work));
+        if commit_along {
+            lines.extend(script.closing().map(Line::Plain));
+        }
+        let sent = send_lines(session, &lines, commit_along && script.commit).await?;
+        if sent == Sent::Done && !commit_along {
+            let lines: Vec<Line<'_>> = script.closing().map(Line::Plain).collect();
+            return send_lines(session, &lines, script.commit).await;
+        }
+        Ok(sent)
     }
 
     async fn take(&self) -> Result<PooledSession, Failure> {
@@ -224,36 +262,47 @@ impl Work {
     }
 }
 
-/// Sends one transaction, or the part of one that `script` says.
-async fn send(session: &mut PooledSession, work: &[Work], script: Script) -> Result<(), Failure> {
-    // Work whose result must be seen before the commit keeps the commit back.
-    let commit_along = !work.iter().any(|item| item.rows_min.is_some());
-    let mut lines: Vec<(&str, Option<&Work>)> = script.opening().map(|sql| (sql, None)).collect();
-    lines.extend(work.iter().map(|item| (item.sql.as_str(), Some(item))));
-    if commit_along {
-        lines.extend(script.closing().map(|sql| (sql, None)));
+/// What became of a script that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    /// It was carried out.
+    Done,
+    /// The batch is in already. The transaction that found out is still open.
+    Known,
+}
+
+/// One statement of a script, and what it is for.
+#[derive(Clone, Copy, Debug)]
+enum Line<'a> {
+    Plain(&'static str),
+    Record(&'a MySqlRecord, &'a str),
+    Work(&'a Work),
+}
+
+impl<'a> Line<'a> {
+    const fn sql(self) -> &'a str {
+        match self {
+            Line::Plain(sql) => sql,
+            Line::Record(_, sql) => sql,
+            Line::Work(work) => work.sql.as_str(),
+        }
     }
-    send_lines(session, &lines, commit_along && script.commit).await?;
-    if !commit_along {
-        let lines: Vec<_> = script.closing().map(|sql| (sql, None)).collect();
-        send_lines(session, &lines, script.commit).await?;
-    }
-    Ok(())
 }
 
 /// Sends lines in as few messages as possible. If they commit, the last one does.
 async fn send_lines(
     session: &mut PooledSession,
-    lines: &[(&str, Option<&Work>)],
+    lines: &[Line<'_>],
     commits: bool,
-) -> Result<(), Failure> {
+) -> Result<Sent, Failure> {
     let packet = session.server().packet_bytes_max.saturating_sub(SPARE_BYTES);
     let message_max = packet.min(SCRIPT_BYTES_MAX);
     let mut rest = lines;
     while !rest.is_empty() {
         let mut message = String::new();
         let mut count = 0;
-        for (sql, _) in rest {
+        for line in rest {
+            let sql = line.sql();
             if 0 < count && message_max < message.len() + sql.len() + 1 {
                 break;
             }
@@ -264,19 +313,33 @@ async fn send_lines(
             count += 1;
         }
         let (sent, later) = rest.split_at(count);
-        let rows = session.run(&message).await.map_err(|ScriptError { at, reason }| {
-            let item = sent.get(at).and_then(|(_, item)| *item);
-            let progress = Progress {
-                commit_sent: commits && later.is_empty(),
-                at: item.and_then(|item| item.at.clone()),
-                table: item.map(|item| item.table.as_str()),
-            };
-            failure_of(&reason, &progress)
-        })?;
-        for ((_, item), rows) in sent.iter().zip(rows) {
-            item.map_or(Ok(()), |item| item.check(rows))?;
+        let rows = match session.run(&message).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                let outcome = refused(&error, sent, commits && later.is_empty());
+                return outcome.map(|()| Sent::Known);
+            }
+        };
+        for (line, rows) in sent.iter().zip(rows) {
+            if let Line::Work(work) = line {
+                work.check(rows)?;
+            }
         }
         rest = later;
     }
-    Ok(())
+    Ok(Sent::Done)
+}
+
+/// What the error of one of these lines means. It is none if the batch is in already.
+fn refused(error: &ScriptError, sent: &[Line<'_>], commit_sent: bool) -> Result<(), Failure> {
+    let ScriptError { at, reason } = error;
+    let progress = Progress { commit_sent, at: None, table: None };
+    match sent.get(*at) {
+        Some(Line::Record(record, _)) => record.outcome(reason, &progress),
+        Some(Line::Work(work)) => {
+            let (at, table) = (work.at.clone(), Some(work.table.as_str()));
+            Err(failure_of(reason, &Progress { at, table, ..progress }))
+        }
+        Some(Line::Plain(_)) | None => Err(failure_of(reason, &progress)),
+    }
 }
