@@ -38,7 +38,7 @@ pub(super) struct Meter {
 #[derive(Debug)]
 pub(super) enum Progress<D: Dial> {
     PgWire(ProgressTable<D>),
-    MySql(MySqlProgressTable),
+    MySql(Box<MySqlProgressTable>),
 }
 
 impl<D: Dial> From<ProgressTable<D>> for Progress<D> {
@@ -49,7 +49,7 @@ impl<D: Dial> From<ProgressTable<D>> for Progress<D> {
 
 impl<D: Dial> From<MySqlProgressTable> for Progress<D> {
     fn from(table: MySqlProgressTable) -> Self {
-        Self::MySql(table)
+        Self::MySql(Box::new(table))
     }
 }
 

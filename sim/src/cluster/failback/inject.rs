@@ -1,6 +1,8 @@
 //! Makes the faults of a world of changefeeds happen, and ends them.
 use std::time::Duration;
 
+use replicator_core::dialect::Product;
+
 use super::world::{World, is_rough};
 use crate::cluster::fault::{ENDING, Faults, Kind, PASSING};
 use crate::cluster::reach::Reached;
@@ -184,8 +186,12 @@ impl Injector {
             knobs.set_connections_max(Some(self.random.within(1, 3)));
             self.ends.push((until, End::ManySessions));
         } else {
-            // A slow server would do what a dead run had asked for after the next one has begun.
-            knobs.set_delay(Duration::from_millis(self.random.pick(&[5, 20])));
+            let millis: &[u64] = match world.target.sql.product() {
+                Product::Postgres => &[5, 20, 200, 1_000],
+                // A slow one would do what a dead run had asked for after the next one has begun.
+                Product::Cockroach => &[5, 20],
+            };
+            knobs.set_delay(Duration::from_millis(self.random.pick(millis)));
             self.ends.push((until, End::NoDelay));
         }
     }

@@ -25,7 +25,10 @@ pub(super) enum Call {
 /// How the sessions are ended that hold a number, up to its halves.
 const END: &str = "SELECT pg_catalog.pg_terminate_backend(l.pid) FROM pg_catalog.pg_locks l ";
 
-const FUNCTIONS: [(&str, fn(i64) -> Call); 3] = [
+/// The name of a function, and what a call of it is.
+type Function = (&'static str, fn(i64) -> Call);
+
+const FUNCTIONS: [Function; 3] = [
     ("pg_try_advisory_lock_shared", Call::Share),
     ("pg_try_advisory_lock", Call::Whole),
     ("pg_advisory_unlock", Call::GiveBack),

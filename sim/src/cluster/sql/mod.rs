@@ -131,6 +131,12 @@ impl SqlServer {
         }
     }
 
+    /// Whose manners it has.
+    #[must_use]
+    pub fn product(&self) -> Product {
+        self.lock().product
+    }
+
     /// Whether the tables of the simulated schema refuse negative numbers.
     pub fn set_strict(&self, strict: bool) {
         self.lock().strict = strict;
