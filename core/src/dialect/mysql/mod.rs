@@ -9,8 +9,8 @@
 //! constraint (1242). Rows to delete, update and move are found by the bytes of their keys as well.
 //!
 //! **Foreign keys are checked row by row** by InnoDB, not at the end of a statement. Rows of an INSERT come
-//! in the order they are written in; those of a DELETE in any order, so a table that refers to itself gets
-//! a DELETE for each row.
+//! in the order they are written in; those of a DELETE in any order. So in a table that refers to itself, rows
+//! that are to go first refer to nothing any more, if that may be, and otherwise each gets a DELETE of its own.
 mod error;
 mod literal;
 mod when;
@@ -24,7 +24,7 @@ use core::ops::Range;
 pub use error::{classify, describe};
 pub use literal::ValueError;
 
-use crate::model::catalog::{Made, Table};
+use crate::model::catalog::{Column, Made, Table};
 use crate::model::ident::TableName;
 use crate::model::mysql::MySqlType;
 use crate::model::row::{Cell, Row};
@@ -255,23 +255,63 @@ impl Work<'_> {
     /// Deletes by key.
     fn deletes(&self) -> Result<Vec<Statement>, Refused> {
         let Self { table, step, .. } = *self;
-        let head = alloc::format!("DELETE FROM {} WHERE ", name(&table.name));
-        let refers_to_itself = table.foreign_keys.iter().any(|fk| fk.parent == step.table);
-        let rows_max = if refers_to_itself { 1 } else { DELETE_ROWS_MAX };
+        let shown = name(&table.name);
+        let head = alloc::format!("DELETE FROM {shown} WHERE ");
+        if !table.foreign_keys.iter().any(|fk| fk.parent == step.table) {
+            return self.by_key(&head, DELETE_ROWS_MAX, false);
+        }
+        // Where an image tells only the key, nobody knows whom a row refers to.
+        let netted = step.at.is_none();
+        let Some(ties) = self.ties().filter(|_| netted && 1 < step.rows.len()) else {
+            // In no order but that of their keys. A row is mostly younger than the one it refers to.
+            return self.by_key(&head, 1, netted);
+        };
+        let mut untie = alloc::format!("UPDATE {shown} SET ");
+        self.list(&mut untie, &ties, |sql, column| {
+            sql.push_str(&alloc::format!("{column} = NULL"));
+        });
+        untie.push_str(" WHERE ");
+        let mut statements = self.by_key(&untie, DELETE_ROWS_MAX, false)?;
+        statements.extend(self.by_key(&head, DELETE_ROWS_MAX, false)?);
+        Ok(statements)
+    }
+
+    /// Columns without whose values a row refers to no other one of its table; none if it always does.
+    fn ties(&self) -> Option<Vec<u16>> {
+        let Self { table, step, .. } = *self;
+        let loose = |column: &&u16| {
+            let Column { nullable, made, .. } = table.column(**column);
+            *nullable && *made == Made::Written && !table.key.contains(*column)
+        };
+        let itself = table.foreign_keys.iter().filter(|fk| fk.parent == step.table);
+        let ties = itself.map(|fk| fk.columns.iter().find(loose).copied());
+        let mut ties: Vec<u16> = ties.collect::<Option<_>>()?;
+        ties.sort_unstable();
+        ties.dedup();
+        Some(ties)
+    }
+
+    /// A statement for the rows with the keys of the step's, in this order or the other way round.
+    fn by_key(
+        &self,
+        head: &str,
+        rows_max: usize,
+        reversed: bool,
+    ) -> Result<Vec<Statement>, Refused> {
+        let Self { table, step, .. } = *self;
         let single = match table.key.as_slice() {
             [column] if !self.of(*column).collates() => Some(*column),
             _ => None,
         };
         let (head, between, tail) = match single {
             Some(column) => (alloc::format!("{head}{} IN (", self.column(column)), ", ", ")"),
-            None => (head, " OR ", ""),
+            None => (head.to_owned(), " OR ", ""),
         };
         let mut pack = Pack::new(self, &head, tail);
         pack.rows_max = rows_max;
         let mut rows: Vec<(usize, &Row)> =
             step.rows.iter().map(AsRef::as_ref).enumerate().collect();
-        if refers_to_itself && step.at.is_none() {
-            // In no order but that of their keys. A row is mostly younger than the one it refers to.
+        if reversed {
             rows.reverse();
         }
         for (index, row) in rows {

@@ -92,7 +92,7 @@ fn w13b_a_key_is_never_taken_for_one_that_only_collates_equally() {
 }
 
 #[test]
-fn rows_that_refer_to_each_other_are_deleted_one_by_one() {
+fn rows_that_must_refer_to_each_other_are_deleted_one_by_one() {
     let source = statements(MY, &["-tree 3", "-tree 2"], &ApplyOrder::Source);
     let shown: Vec<(&str, _)> = source.iter().map(|s| (s.sql.as_str(), s.at.clone())).collect();
     let delete = |id| alloc::format!("DELETE FROM `public`.`tree` WHERE `id` IN ({id})");
@@ -100,6 +100,27 @@ fn rows_that_refer_to_each_other_are_deleted_one_by_one() {
     let netted = statements(MY, &["-tree 2", "-tree 3"], &ApplyOrder::Netted);
     let shown: Vec<&str> = netted.iter().map(|s| s.sql.as_str()).collect();
     assert_eq!(shown, [delete(3), delete(2)]);
+}
+
+#[test]
+fn rows_that_may_refer_to_each_other_refer_to_nothing_before_they_are_deleted() {
+    let catalog = catalog();
+    let tree = catalog.tables().map(|(_, table)| table).find(|table| table.name.table == "tree");
+    let mut tree = tree.unwrap().clone();
+    tree.columns[1].nullable = true;
+    let shown = |texts: &[&str]| -> Vec<String> {
+        let mutations = mutations(&catalog, texts);
+        let steps = plan(&catalog, &mutations, &ApplyOrder::Netted, &[]);
+        let made = steps.iter().flat_map(|step| MY.statements(&tree, step).unwrap());
+        made.map(|statement| statement.sql).collect()
+    };
+    let expected = [
+        "UPDATE `public`.`tree` SET `up` = NULL WHERE `id` IN (2, 3)",
+        "DELETE FROM `public`.`tree` WHERE `id` IN (2, 3)",
+    ];
+    assert_eq!(shown(&["-tree 2", "-tree 3"]), expected);
+    // A row that refers to itself is no trouble.
+    assert_eq!(shown(&["-tree 2"]), ["DELETE FROM `public`.`tree` WHERE `id` IN (2)"]);
 }
 
 #[test]
