@@ -92,7 +92,7 @@ async fn check_batch(kind: Kind, name: &str) -> Result<()> {
         taken(&mut caller, &mut replicator, &resolved(15)).await
     };
     let unblock = async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
         blocker.query("UNLOCK TABLES").await
     };
     let (sent, unblocked) = tokio::join!(send, unblock);
@@ -103,7 +103,9 @@ async fn check_batch(kind: Kind, name: &str) -> Result<()> {
         Ok(ask(&shop, "SELECT COUNT(*) FROM note")? == "3")
     })
     .await?;
-    let seen = ask(&shop, "SELECT GROUP_CONCAT(id ORDER BY at) FROM seen")?;
-    ensure!(seen == "1,2,3", "applied in this order: {seen}");
+    // A server that notices in time that the client is gone gives the batch up. Then the next run applies it,
+    // and rows that have nothing to do with each other come in any order.
+    let seen = ask(&shop, "SELECT GROUP_CONCAT(id ORDER BY id) FROM seen")?;
+    ensure!(seen == "1,2,3", "applied: {seen}");
     Ok(())
 }
