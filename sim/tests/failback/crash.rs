@@ -74,7 +74,7 @@ fn a01_wherever_the_power_is_gone_nothing_is_marked_before_it_is_applied() {
     let millis = Duration::from_millis;
     let setting = Setting { save_interval: millis(10), tick: millis(1), ..Setting::default() };
     let mut deaths = Deaths::default();
-    for operations in (0..60).step_by(2) {
+    for operations in (0..120).step_by(3) {
         let mut steps = STORY.to_vec();
         steps.insert(1, (979, Step::PlanPowerLoss(operations)));
         steps.insert(3, (1_200, Step::RestorePower));
