@@ -150,14 +150,12 @@ impl<D: Dial> Attempt<D> {
             schema_refresh: settings.schema_refresh,
         };
         let mut begun = self.begin(&catalog).await?;
-        let alone = match &settings.progress_table {
-            Some(name) => {
-                let table = self.progress(name, conninfo, product, &catalog)?;
-                begun.follow(&table, settings.core.seed).await?;
-                None
-            }
-            None => self.alone(&begun.store, begun.fence, conninfo, product).await?,
-        };
+        // Also with a table of progress: the run before may not have had it.
+        let alone = self.alone(&begun.store, begun.fence, conninfo, product).await?;
+        if let Some(name) = &settings.progress_table {
+            let table = self.progress(name, conninfo, product, &catalog)?;
+            begun.follow(&table, settings.core.seed).await?;
+        }
         let (lock, run) = alone.unzip();
         let options = SessionOptions { run, ..session_options(product, settings.apply_timeout) };
         let limits = settings.target_pool;
