@@ -154,6 +154,7 @@ fn settings(target: StartTarget) -> StartSettings {
         apply_timeout: seconds(10),
         dlq_table: "replicator_dlq".to_owned(),
         progress_table: None,
+        forget_feeds: Vec::new(),
         schema_refresh: Some(Duration::from_millis(200)),
         target_pool: PoolLimits {
             sessions_max: 4,

@@ -367,6 +367,10 @@ async fn what_is_saved_with_a_position_comes_back() -> Result<()> {
     store.save_independent(fence, "one\ntwo").await.expect("it is saved");
     assert_eq!(store.save_independent(old, "none").await, Err(Failure::Fenced));
     assert_eq!(store.independent().await, Ok(Some("one\ntwo".to_owned())));
+    assert_eq!(store.feeds().await, Ok(None));
+    store.save_feeds(fence, "all").await.expect("it is saved");
+    assert_eq!(store.save_feeds(old, "none").await, Err(Failure::Fenced));
+    assert_eq!(store.feeds().await, Ok(Some("all".to_owned())));
     // Positions that cannot be read are somebody's mistake, and nothing is guessed.
     let broken = "INSERT INTO _replicator.memo VALUES ('start-position-shop.public', 'x')";
     bench.client.batch_execute(broken).await?;

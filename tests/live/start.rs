@@ -3,6 +3,8 @@
 mod best_effort;
 #[path = "start/earlier.rs"]
 mod earlier;
+#[path = "start/feeds.rs"]
+mod feeds;
 #[path = "start/immediate.rs"]
 mod immediate;
 #[path = "start/keys.rs"]

@@ -35,7 +35,7 @@ pub(crate) struct StartFlags {
     pub(crate) inert: InertFlags<Start>,
 }
 
-/// Exactly once.
+/// Exactly once, and feeds.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Additions of this program", rename_all = "camelCase")]
 pub(crate) struct ProgressFlags {
@@ -43,6 +43,10 @@ pub(crate) struct ProgressFlags {
     /// are applied exactly once. It must exist; if it does not, the log has the SQL.
     #[arg(long, value_name = "NAME")]
     pub(crate) target_progress_table: Option<String>,
+    /// Changefeeds that are gone for good, by the tables that their URLs name, or by a schema for the one whose
+    /// URL names no table: nothing waits for their resolved timestamps any more. Needed for one start only.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) forget_feeds: Vec<String>,
 }
 
 /// Connections.

@@ -80,7 +80,7 @@ fn refused(line: &str) -> Refusal {
 #[test]
 fn every_documented_flag_has_its_documented_default() {
     check_flags("pglogical", &["truncate", "recordTrace", "recordTraceValues", "recordTraceMax"]);
-    check_flags("start", &["targetProgressTable"]);
+    check_flags("start", &["targetProgressTable", "forgetFeeds"]);
 }
 
 /// Against the table. `more` are of this command alone.

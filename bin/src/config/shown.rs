@@ -69,6 +69,7 @@ pub(crate) fn start_shown(config: &StartConfig) -> Map<String, Value> {
         ("bestEffortOnly", json!(settings.consistency == Consistency::BestEffort)),
         ("bestEffortWindow", json!(window(settings.consistency).map(text))),
         ("targetProgressTable", json!(settings.progress_table)),
+        ("forgetFeeds", json!(settings.forget_feeds)),
         ("discard", json!(settings.discard.is_some())),
         ("scanSize", json!(settings.core.read_rows_max)),
         ("applyTimeout", text(settings.apply_timeout)),

@@ -103,6 +103,7 @@ pub(crate) fn start(
         apply_timeout,
         dlq_table: dlq_table(&applying.dlq_table_name)?,
         progress_table,
+        forget_feeds: forget_feeds(&flags.progress.forget_feeds)?,
         schema_refresh: refresh(applying.schema_refresh),
         target_pool,
     };
@@ -140,6 +141,12 @@ fn consistency(modes: &Modes) -> Result<Consistency, UsageError> {
         (false, true) => Ok(Consistency::BestEffort),
         (false, false) => Ok(Consistency::Consistent { window }),
     }
+}
+
+/// The parts of each name.
+fn forget_feeds(texts: &[String]) -> Result<Vec<Vec<String>>, UsageError> {
+    let texts = texts.iter().map(|text| text.trim()).filter(|text| !text.is_empty());
+    texts.map(|text| names("forgetFeeds", text)).collect()
 }
 
 /// Target tables are looked up by schema and name.

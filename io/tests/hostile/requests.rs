@@ -107,7 +107,7 @@ fn paths(list: &mut List, tokens: &Tokens) {
     for path in ["/app/Public", "/APP/public", "/app/%2570ublic", "/app/public%20", "/app/*"] {
         list.refused(&format!("the path {path}"), post(path, &tokens.good, &row(KEY)), 401);
     }
-    list.refused("a table", post("/app/public/t", &tokens.good, &row(KEY)), 501);
+    list.refused("a table", post("/app/public/t", &tokens.good, &row(KEY)), 503);
 }
 
 fn heads(list: &mut List, tokens: &Tokens) {

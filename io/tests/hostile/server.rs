@@ -19,6 +19,7 @@ use replicator_io::auth::{
 };
 use replicator_io::http::{HttpLimits, serve};
 use replicator_io::port::Source as _;
+use replicator_io::source::changefeed::feeds::Feeds;
 use replicator_io::source::changefeed::inbox::{self, Requests};
 use replicator_io::source::changefeed::webhook::{Absent, Live, Runs, WebhookLimits, router};
 use tokio::net::TcpListener;
@@ -153,7 +154,8 @@ impl Server {
         let (inbox, requests) = inbox::open();
         let kind = TargetKind::Postgres;
         let reader = Changefeed::new(Arc::new(catalog()), "public".to_owned(), kind, body);
-        let run = OneRun(Arc::new(Live::new(inbox, reader)));
+        let run =
+            OneRun(Arc::new(Live::new(inbox, reader, Feeds::default(), watch::Sender::default())));
         let (gate, _reloader) = Reloader::begin(Keys, || WallTime { micros: 0 }).await;
         let (stop, stopped) = watch::channel(false);
         let staged = Arc::default();

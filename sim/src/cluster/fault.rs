@@ -68,6 +68,8 @@ pub enum Kind {
     Rewind,
     /// The tables are divided among two changefeeds, which nobody can tell apart.
     SecondFeed,
+    /// Some tables have changefeeds of their own, whose URLs say so.
+    QueryFeeds,
 }
 
 /// In worlds of PostgreSQL to PostgreSQL.
@@ -97,7 +99,7 @@ const FORWARD: [Kind; 22] = [
 ];
 
 /// In worlds of changefeeds.
-const FAILBACK: [Kind; 24] = [
+const FAILBACK: [Kind; 25] = [
     Kind::KillReplicator,
     Kind::StopReplicator,
     Kind::KillTarget,
@@ -122,6 +124,7 @@ const FAILBACK: [Kind; 24] = [
     Kind::Repeat,
     Kind::Rewind,
     Kind::SecondFeed,
+    Kind::QueryFeeds,
 ];
 
 impl Kind {
@@ -167,6 +170,7 @@ impl Kind {
             Self::Repeat => "repeat",
             Self::Rewind => "rewind",
             Self::SecondFeed => "second-feed",
+            Self::QueryFeeds => "query-feeds",
         }
     }
 }

@@ -139,7 +139,8 @@ impl Injector {
             | Kind::DiskFull
             | Kind::Repeat
             | Kind::Rewind
-            | Kind::SecondFeed => unreachable!("{kind:?} is of worlds with changefeeds"),
+            | Kind::SecondFeed
+            | Kind::QueryFeeds => unreachable!("{kind:?} is of worlds with changefeeds"),
         }
     }
 
@@ -210,7 +211,8 @@ impl Injector {
             | Kind::DiskFull
             | Kind::Repeat
             | Kind::Rewind
-            | Kind::SecondFeed => unreachable!("{kind:?} is none between two hosts"),
+            | Kind::SecondFeed
+            | Kind::QueryFeeds => unreachable!("{kind:?} is none between two hosts"),
         }
     }
 
@@ -277,7 +279,8 @@ impl Injector {
             | Kind::DiskFull
             | Kind::Repeat
             | Kind::Rewind
-            | Kind::SecondFeed => unreachable!("{kind:?} is none of a server that runs"),
+            | Kind::SecondFeed
+            | Kind::QueryFeeds => unreachable!("{kind:?} is none of a server that runs"),
         }
     }
 

@@ -74,11 +74,13 @@ pub enum Reached {
     ModeChanged,
     /// A row was applied before anybody had promised its time.
     AheadOfPromise,
+    /// A feed called that nobody had waited for.
+    FeedJoined,
 }
 
 /// What shows in a trace that a state was reached. The words are the program's own, so a sweep that never
 /// finds one of them may only mean that they have changed.
-const MARKS: [(&str, Reached); 18] = [
+const MARKS: [(&str, Reached); 19] = [
     ("replication resumes", Reached::Resumed),
     ("it is not known whether a target transaction has committed", Reached::OutcomeUnknown),
     ("another replicator has taken over", Reached::Fenced),
@@ -97,6 +99,7 @@ const MARKS: [(&str, Reached); 18] = [
     (" in best effort", Reached::BestEffort),
     (", consistent from ", Reached::Settling),
     ("conveyor goes on in another mode", Reached::ModeChanged),
+    ("rows wait for the promises of the feeds of", Reached::FeedJoined),
 ];
 
 /// What can be reached in worlds of PostgreSQL to PostgreSQL, besides the faults.
@@ -120,7 +123,7 @@ const FORWARD: [Reached; 16] = [
 ];
 
 /// The same in worlds of changefeeds.
-const FAILBACK: [Reached; 21] = [
+const FAILBACK: [Reached; 22] = [
     Reached::GroupCommit,
     Reached::OutOfOrder,
     Reached::OutcomeUnknown,
@@ -142,6 +145,7 @@ const FAILBACK: [Reached; 21] = [
     Reached::Settling,
     Reached::ModeChanged,
     Reached::AheadOfPromise,
+    Reached::FeedJoined,
 ];
 
 /// How often each state was reached.

@@ -114,7 +114,9 @@ async fn what_cannot_be_taken_is_refused_with_its_status() -> Result<()> {
         ("POST", "/app/public", r#"{"payload":[{"topic":"parent"}]}"#, 400),
         ("POST", "/app/public", &drift, 409),
         ("POST", "/app/public", &large, 413),
-        ("POST", "/app/public/parent", "{}", 501),
+        ("POST", "/app/public/nothing", "{}", 409),
+        ("POST", "/app/public/parent", "{", 400),
+        ("POST", "/app/public/parent", "", 200),
         ("POST", "/app/public", "", 200),
     ] {
         let (got, text) = failback.ask(method, path, body).await?;

@@ -61,11 +61,7 @@ async fn w03_rows_that_depend_on_others_wait_and_the_others_do_not() -> Result<(
         let mut replicator = shop.replicator(flags)?;
         let mut caller = Caller::new(place.clone());
         for body in bodies {
-            wait_until(LIMIT, "it is taken", async || {
-                replicator.must_run()?;
-                Ok(matches!(caller.post(&body).await, Ok((200, _))))
-            })
-            .await?;
+            caller.bring(&mut replicator, &body, LIMIT).await?;
         }
         wait_until(LIMIT, &format!("it is {wanted}"), async || {
             replicator.must_run()?;
@@ -96,12 +92,7 @@ async fn a04_a_table_that_is_related_from_now_on_shows_nothing_older() -> Result
         let flags = [BEST, staged].concat();
         let place = Where { path: format!("/{DATABASE}/{schema}"), ..shop.place() };
         let bring = async |replicator: &mut Replicator, body: &str| {
-            let mut caller = Caller::new(place.clone());
-            wait_until(LIMIT, "it is taken", async || {
-                replicator.must_run()?;
-                Ok(matches!(caller.post(body).await, Ok((200, _))))
-            })
-            .await
+            Caller::new(place.clone()).bring(replicator, body, LIMIT).await
         };
         let shows = async |id: i64, at: i64| {
             let sql = format!("SELECT 1 FROM {schema}.note WHERE id = $1 AND at = $2");

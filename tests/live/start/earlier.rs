@@ -58,11 +58,7 @@ async fn bring(shop: &Shop, replicator: &mut Replicator, n: u32) -> Result<()> {
         r#"{{"payload":[{{"after":{{"id":1,"n":{n}}},"key":[1],"topic":"note","updated":"{n}.0"}}]}}"#
     );
     for body in [row, format!(r#"{{"resolved":"{n}.0"}}"#)] {
-        wait_until(LIMIT, "it is taken", async || {
-            replicator.must_run()?;
-            Ok(matches!(caller.post(&body).await, Ok((200, _))))
-        })
-        .await?;
+        caller.bring(replicator, &body, LIMIT).await?;
     }
     Ok(())
 }

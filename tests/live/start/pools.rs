@@ -33,11 +33,7 @@ async fn w39_one_connection_to_staging_does_for_all_rows() -> Result<()> {
             r#"{{"payload":[{{"after":{{"id":{time},"at":{time}}},"key":[{time}],"topic":"note","updated":"{time}.0"}}]}}"#
         );
         for body in [row, format!(r#"{{"resolved":"{time}.0"}}"#)] {
-            wait_until(LIMIT, "it is taken", async || {
-                replicator.must_run()?;
-                Ok(matches!(caller.post(&body).await, Ok((200, _))))
-            })
-            .await?;
+            caller.bring(&mut replicator, &body, LIMIT).await?;
         }
         let sessions: i64 = client.query_one(others, &[]).await?.get(0);
         ensure!(sessions <= 2, "{sessions} sessions of staging");

@@ -28,18 +28,6 @@ pub(super) fn resolved(time: u32) -> String {
     format!(r#"{{"resolved":"{time}.0"}}"#)
 }
 
-pub(super) async fn taken(
-    caller: &mut Caller,
-    replicator: &mut Replicator,
-    body: &str,
-) -> Result<()> {
-    wait_until(LIMIT, "it is taken", async || {
-        replicator.must_run()?;
-        Ok(matches!(caller.post(body).await, Ok((200, _))))
-    })
-    .await
-}
-
 /// Starts the program without its table, which the log says how to make.
 async fn make_table(shop: &Shop) -> Result<Replicator> {
     let mut replicator = shop.replicator(&FLAGS)?;
@@ -68,7 +56,7 @@ async fn a01_a_batch_is_applied_once_whoever_is_killed() -> Result<()> {
     blocked.batch_execute("LOCK TABLE seen IN SHARE MODE").await?;
     let mut caller = Caller::new(shop.place());
     for body in [row(1, 10), resolved(11), row(2, 12), resolved(13)] {
-        taken(&mut caller, &mut replicator, &body).await?;
+        caller.bring(&mut replicator, &body, LIMIT).await?;
     }
     let waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
     wait_until(LIMIT, "a batch is under way", async || Ok(!to.query(waits, &[]).await?.is_empty()))
@@ -79,8 +67,8 @@ async fn a01_a_batch_is_applied_once_whoever_is_killed() -> Result<()> {
     let mut replicator = shop.replicator(&FLAGS)?;
     let mut caller = Caller::new(shop.place());
     let send = async {
-        taken(&mut caller, &mut replicator, &row(3, 14)).await?;
-        taken(&mut caller, &mut replicator, &resolved(15)).await
+        caller.bring(&mut replicator, &row(3, 14), LIMIT).await?;
+        caller.bring(&mut replicator, &resolved(15), LIMIT).await
     };
     let unblock = async {
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -8,7 +8,7 @@ use replicator_tests::feeder::Caller;
 use replicator_tests::pair::DATABASE;
 use replicator_tests::wait_until;
 
-use super::progress::{resolved, row, taken};
+use super::progress::{resolved, row};
 use super::{FIRST_ROWS, LIMIT, OPEN, Shop, check_kills};
 
 /// Notes, and a list of those that were written.
@@ -73,12 +73,12 @@ async fn check_batch(kind: Kind, name: &str) -> Result<()> {
     let shop = open(kind, name, 10).await?;
     let mut replicator = shop.replicator(&FLAGS)?;
     let mut caller = Caller::new(shop.place());
-    taken(&mut caller, &mut replicator, &resolved(1)).await?;
+    caller.bring(&mut replicator, &resolved(1), LIMIT).await?;
     let conninfo = shop.mysql()?.conninfo(DATABASE).parse()?;
     let mut blocker = MySqlSession::open(&conninfo, &OPTIONS).await?;
     blocker.query("LOCK TABLES seen READ").await?;
     for body in [row(1, 10), resolved(11), row(2, 12), resolved(13)] {
-        taken(&mut caller, &mut replicator, &body).await?;
+        caller.bring(&mut replicator, &body, LIMIT).await?;
     }
     let waits = "SELECT COUNT(*) > 0 FROM information_schema.processlist \
                  WHERE state LIKE 'Waiting for table%'";
@@ -88,8 +88,8 @@ async fn check_batch(kind: Kind, name: &str) -> Result<()> {
     let mut replicator = shop.replicator(&FLAGS)?;
     let mut caller = Caller::new(shop.place());
     let send = async {
-        taken(&mut caller, &mut replicator, &row(3, 14)).await?;
-        taken(&mut caller, &mut replicator, &resolved(15)).await
+        caller.bring(&mut replicator, &row(3, 14), LIMIT).await?;
+        caller.bring(&mut replicator, &resolved(15), LIMIT).await
     };
     let unblock = async {
         tokio::time::sleep(Duration::from_millis(300)).await;

@@ -9,6 +9,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use crate::product::Replicator;
+use crate::wait_until;
+
 /// The longest that a request may take: what the documents set as `webhook_client_timeout`.
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -45,6 +48,24 @@ impl Caller {
     #[must_use]
     pub fn new(place: Where) -> Self {
         Self { place, stream: None }
+    }
+
+    /// Sends a body again and again until it is taken.
+    ///
+    /// # Errors
+    ///
+    /// The program has ended, or it did not take the body within `limit`.
+    pub async fn bring(
+        &mut self,
+        replicator: &mut Replicator,
+        body: &str,
+        limit: Duration,
+    ) -> Result<()> {
+        wait_until(limit, "it is taken", async || {
+            replicator.must_run()?;
+            Ok(matches!(self.post(body).await, Ok((200, _))))
+        })
+        .await
     }
 
     /// Sends a body; returns the status and the text of the answer.

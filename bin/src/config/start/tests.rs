@@ -68,7 +68,8 @@ fn values_arrive_where_they_belong() {
     let (config, warnings) = good(
         "--bindAddr 0.0.0.0:30004 --tlsCertificate c.pem --tlsPrivateKey k.pem --dataDir d \
          --httpResponseTimeout 7s --healthCheckTimeout 1s --ndjsonBufferSize 99 --scanSize 5 \
-         --flushSize 6 --discardDelay 2s --memoryLimit 16MiB --targetProgressTable \"Done\" --immediate",
+         --flushSize 6 --discardDelay 2s --memoryLimit 16MiB --targetProgressTable \"Done\" --immediate \
+         --forgetFeeds app.public.orders,app.Other",
     );
     assert_eq!(config.bind.to_string(), "0.0.0.0:30004");
     let (chain, key) = (PathBuf::from("c.pem"), PathBuf::from("k.pem"));
@@ -82,6 +83,9 @@ fn values_arrive_where_they_belong() {
     assert_eq!((settings.core.read_rows_max, settings.core.batch_rows_max), (5, 6));
     assert_eq!(settings.consistency, Consistency::Immediate);
     assert_eq!(settings.progress_table.as_deref(), Some("Done"));
+    let forgotten =
+        ["app.public.orders", "app.other"].map(|name| name.split('.').map(str::to_owned));
+    assert_eq!(settings.forget_feeds, forgotten.map(Iterator::collect::<Vec<String>>));
     assert_eq!(settings.discard, None, "the delay alone discards nothing");
     assert_eq!(warnings, [""; 0]);
 }
@@ -122,6 +126,7 @@ fn what_cannot_be_used_is_said_with_the_flag_and_the_way_out() {
         ("--bindAddr 30004", "--bindAddr must be host:port or :port"),
         ("--stagingConn mysql://u:geheim@h/s", "--stagingConn cannot be used: unknown scheme"),
         ("--stagingConn postgresql://h/s --stagingSchema a.b.c", "--stagingSchema must be"),
+        ("--forgetFeeds app..t", "--forgetFeeds is no name"),
         ("--targetProgressTable a.b", "--targetProgressTable must be the name of a table alone"),
         ("--userscript x.ts", "--userscript is not built yet"),
         ("--immediate --bestEffortOnly", "--immediate excludes --bestEffortOnly"),

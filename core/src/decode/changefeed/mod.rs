@@ -165,12 +165,23 @@ impl Changefeed {
         let destination = match (&input, scope) {
             (Input::Nothing, _) | (_, Scope::Topics) => Destination::Topics,
             (_, Scope::Topic(topic)) => Destination::Table(self.find(topic, 0)?),
-            (_, Scope::Query(table)) => {
-                let id = self.target.find_table(&self.catalog, &self.schema, table);
-                Destination::Query(id.ok_or_else(|| self.no_table(table, 0))?)
-            }
+            (_, Scope::Query(table)) => Destination::Query(self.find_query(table)?),
         };
         Ok(Message::Rows(Rows { feed: self, input, destination, count: 0 }))
+    }
+
+    /// The table that the URL of a query's feed names.
+    ///
+    /// # Errors
+    ///
+    /// There is none of this name.
+    pub fn query_table(&self, name: &str) -> Result<&TableName, FeedError> {
+        self.find_query(name).map(|id| &self.catalog.table(id).name)
+    }
+
+    fn find_query(&self, name: &str) -> Result<TableId, FeedError> {
+        let id = self.target.find_table(&self.catalog, &self.schema, name);
+        id.ok_or_else(|| self.no_table(name, 0))
     }
 
     /// The table of a topic that a row has.

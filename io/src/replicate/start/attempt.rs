@@ -1,4 +1,5 @@
 //! One run of one schema's conveyor.
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::mem::discriminant;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,8 +8,7 @@ use replicator_core::decode::changefeed::Changefeed;
 use replicator_core::dialect::{Dialect, Product};
 use replicator_core::model::catalog::Catalog;
 use replicator_core::model::ident::{SchemaName, TableName};
-use replicator_core::model::mode::{Lane, Mode};
-use replicator_core::model::position::PartitionId;
+use replicator_core::model::mode::Lane;
 use replicator_core::model::time::Hlc;
 use replicator_core::{Config, Durable, Failure, Machine};
 use tokio::sync::watch;
@@ -20,6 +20,7 @@ use super::super::side::{Side, growth, session_options, watch};
 use super::super::trouble::{Trouble, trouble_of};
 use super::alone::lost;
 use super::conveyor::{Shared, State};
+use super::feeds::{Laggards, Memory};
 use super::lanes::{Common, Ending, LaneObserver, LaneStore, Plan, Reached, together};
 use super::mysql::{GROWTH, MySqlSide};
 use super::settings::Consistency;
@@ -33,6 +34,7 @@ use crate::pg::connect::{AbortOnDrop, SessionOptions};
 use crate::pg::conninfo::ConnInfo;
 use crate::pg::pool::{Pool, PoolLimits};
 use crate::port::{Fence, Staging as _, Target};
+use crate::source::changefeed::feeds::Feeds;
 use crate::source::changefeed::inbox::{self, Inbox};
 use crate::source::changefeed::webhook::Live;
 use crate::supervisor::Ended;
@@ -52,7 +54,7 @@ pub(super) struct Attempt<D: Dial> {
     pub(super) schema: SchemaName,
     pub(super) state: watch::Sender<State>,
     /// Of the last run.
-    pub(super) mode: Arc<Mutex<Option<Mode>>>,
+    pub(super) memory: Arc<Mutex<Memory>>,
 }
 
 impl<D: Dial> Attempt<D> {
@@ -81,7 +83,7 @@ impl<D: Dial> Attempt<D> {
         }
     }
 
-    /// One run after the other, until one ends for more than another mode.
+    /// One run after the other, until one ends for more than to begin otherwise.
     async fn in_modes(&self) -> Result<(), Trouble> {
         loop {
             let ended = self.try_run().await;
@@ -89,8 +91,9 @@ impl<D: Dial> Attempt<D> {
             match ended? {
                 Ending::Mode(mode) => {
                     info!(schema = %self.schema, "conveyor goes on in another mode");
-                    *self.mode() = Some(mode);
+                    self.memory().mode = Some(mode);
                 }
+                Ending::Feeds(newcomers) => self.memory().newcomers.extend(newcomers),
                 Ending::Stopped => return Ok(()),
             }
         }
@@ -107,8 +110,8 @@ impl<D: Dial> Attempt<D> {
         });
     }
 
-    fn mode(&self) -> MutexGuard<'_, Option<Mode>> {
-        self.mode.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What metrics and logs call the schema: its parts as they are, with dots between them.
@@ -221,26 +224,28 @@ impl<D: Dial> Attempt<D> {
     /// Begins a run: from here on no earlier one writes to staging.
     async fn begin<R>(&self, catalog: &Arc<Catalog>) -> Result<Begun<D, R>, Trouble> {
         let Shared { settings, found, staging, clock, .. } = &*self.shared;
-        let owner = Owner {
-            name: self.schema.to_string(),
-            database: found.named(),
-            schema: &self.schema.schema,
-            catalog,
-            kind: found.kind(),
+        let meter = Meter { metrics: self.metrics(), clock: *clock };
+        let store = |feeds: &Feeds| {
+            let (database, schema) = (found.named(), &*self.schema.schema);
+            let (name, kind) = (self.schema.to_string(), found.kind());
+            let owner = Owner { name, database, schema, catalog, kind, feeds };
+            Store::new(staging, owner, meter.clone())
         };
-        let store = Store::new(staging, owner, Meter { metrics: self.metrics(), clock: *clock });
         let failed = |failure: Failure| Trouble::staging(&failure);
-        let (fence, mut durable) = store.begin().await.map_err(failed)?;
-        durable.resolved.entry(PartitionId(0)).or_default();
+        let chosen = self.choose_feeds(store, catalog).await.map_err(failed)?;
+        let store = store(&chosen.feeds);
+        let (fence, durable) = store.begin().await.map_err(failed)?;
+        self.keep_feeds(&store, fence, &chosen).await.map_err(failed)?;
         let related = store.horizon().await.map_err(failed)?;
         // Which tables it is does not matter.
         let independent = store.of(Lane::Independent(Arc::default()), None);
         let ahead = independent.horizon().await.map_err(failed)?;
         let consistency = settings.consistency;
-        let mode = consistency.mode(durable.checkpoint, (settings.wall)(), *self.mode());
+        let before = self.memory().mode;
+        let mode = consistency.mode(durable.checkpoint, (settings.wall)(), before);
         let plan = Plan::new(consistency, mode, catalog, durable.checkpoint, ahead);
-        *self.mode() = Some(plan.mode);
-        let resolved = durable.resolved[&PartitionId(0)];
+        self.memory().mode = Some(plan.mode);
+        let resolved = durable.resolved.values().min().copied().unwrap_or_default();
         info!(schema = %self.schema, %resolved, "conveyor begins{plan}");
         if consistency == Consistency::Immediate {
             check_immediate(catalog)?;
@@ -259,7 +264,8 @@ impl<D: Dial> Attempt<D> {
             BegunLane { lane: lane.clone(), store, durable, horizon, newest, record: None }
         });
         let common = Common::new(plan.lanes.len(), &durable);
-        Ok(Begun { store: store.clone(), fence, lanes: lanes.collect(), common, plan })
+        let (store, lanes, feeds) = (store.clone(), lanes.collect(), chosen.feeds);
+        Ok(Begun { store, fence, lanes, common, plan, feeds })
     }
 
     /// Goes on into the target, which each lane has by itself.
@@ -272,7 +278,7 @@ impl<D: Dial> Attempt<D> {
     ) -> Result<Running, Trouble> {
         let Shared { settings, found, stop, clock, .. } = &*self.shared;
         let metrics = self.metrics();
-        let Begun { fence, lanes, common, plan, .. } = begun;
+        let Begun { fence, lanes, common, plan, feeds, .. } = begun;
         let onlooker = Arc::new(Onlooker {
             metrics: Arc::clone(&metrics),
             catalog: Arc::clone(catalog),
@@ -318,13 +324,21 @@ impl<D: Dial> Attempt<D> {
         let reader = Changefeed::new(Arc::clone(catalog), schema, found.kind(), limits);
         let inbox = entrance.expect("a run has a lane");
         metrics.run_began();
+        let (newcomers, mut came) = watch::channel(BTreeSet::new());
         let look = {
             let (consistency, wall) = (settings.consistency, settings.wall);
-            async move { common.look(&plan, consistency, wall).await }
+            let laggards = Laggards::new(self.schema.clone(), feeds.clone());
+            async move {
+                tokio::select! {
+                    mode = common.look(&plan, consistency, wall, laggards) => Ending::Mode(mode),
+                    Ok(came) = came.wait_for(|came| !came.is_empty()) => Ending::Feeds(came.clone()),
+                }
+            }
         };
         let all = together(runs, end, stop.clone(), look);
         let running = AbortOnDrop::spawn(all);
-        self.state.send_replace(State::Live(Arc::new(Live::new(inbox, reader))));
+        let live = Live::new(inbox, reader, feeds, newcomers);
+        self.state.send_replace(State::Live(Arc::new(live)));
         Ok(running)
     }
 }
@@ -355,6 +369,7 @@ struct Begun<D: Dial, R> {
     lanes: Vec<BegunLane<D, R>>,
     common: Common,
     plan: Plan,
+    feeds: Feeds,
 }
 
 /// Of a lane.

@@ -192,10 +192,10 @@ async fn run<D: Dial>(
     schema: SchemaName,
     state: watch::Sender<State>,
 ) -> SchemaName {
-    let mode = Arc::default();
+    let memory = Arc::default();
     let ended = supervise(shared.clock, Backoff::default(), shared.stop.clone(), || {
         let (shared, schema) = (Arc::clone(&shared), schema.clone());
-        let attempt = Attempt { shared, schema, state: state.clone(), mode: Arc::clone(&mode) };
+        let attempt = Attempt { shared, schema, state: state.clone(), memory: Arc::clone(&memory) };
         Box::pin(attempt.run())
     });
     match ended.await {

@@ -3,6 +3,7 @@
 //!
 //! The checkpoint of the schema is the least of theirs. A lane retires rows as far as its own checkpoint goes,
 //! and so the rows that are left tell the next run what there is to do, whatever lanes it has.
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,16 +18,18 @@ use replicator_core::model::time::{Hlc, WallTime};
 use replicator_core::{Durable, Event, Failure, Status};
 use tokio::sync::watch;
 
+use super::feeds::Laggards;
 use super::settings::Consistency;
 use super::store::Store;
 use crate::driver::Observer;
 use crate::net::Dial;
 use crate::port::{Fence, StagedPage, Staging};
+use crate::source::changefeed::feeds::Feed;
 
 /// How often the mode is thought over.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How long the batches of a run are waited for when its mode changes.
+/// How long the batches of a run are waited for when another one is to follow.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// What a run is to do, as it is known when it begins.
@@ -146,12 +149,15 @@ struct Inner {
     saved: Option<Position>,
     // One for each lane that has said something.
     statuses: Vec<Option<Status>>,
+    // The newest promise of each feed.
+    promised: BTreeMap<PartitionId, Hlc>,
 }
 
 impl Common {
     pub(super) fn new(lanes: usize, durable: &Durable) -> Self {
         let (saved, statuses) = (durable.checkpoint, vec![None; lanes]);
-        let inner = Inner { least: Least::resume(lanes, saved), saved, statuses };
+        let (least, promised) = (Least::resume(lanes, saved), durable.resolved.clone());
+        let inner = Inner { least, saved, statuses, promised };
         Self { inner: Arc::new(Mutex::new(inner)) }
     }
 
@@ -159,16 +165,22 @@ impl Common {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the mode of the run is not right any more; returns the right one.
+    /// Waits until the mode of the run is not right any more; returns the right one. Says meanwhile which feeds
+    /// keep the others waiting.
     pub(super) async fn look(
         &self,
         plan: &Plan,
         consistency: Consistency,
         wall: fn() -> WallTime,
+        mut laggards: Laggards,
     ) -> Mode {
         loop {
             tokio::time::sleep(LOOK).await;
-            let reached = self.inner().saved;
+            let reached = {
+                let inner = self.inner();
+                laggards.look(&inner.promised);
+                inner.saved
+            };
             let mode = consistency.mode(reached, wall(), Some(plan.mode));
             let is_settled = plan.settles_at.is_some_and(|at| Some(Position::Hlc(at)) <= reached);
             if mode != plan.mode || is_settled {
@@ -179,41 +191,41 @@ impl Common {
 }
 
 /// How a run ended in good order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     /// It was asked to.
     Stopped,
     /// To go on in this mode.
     Mode(Mode),
+    /// To wait for these feeds, too.
+    Feeds(BTreeSet<Feed>),
 }
 
-/// Runs the lanes of a run until they were asked to stop, or until `look` says that another mode is right. What
-/// is on its way then is finished, unless that takes long: the next run finds out.
+/// Runs the lanes of a run until they were asked to stop, or until `look` says why another run is right. What is
+/// on its way then is finished, unless that takes long: the next run finds out.
 pub(super) async fn together<S, E>(
     runs: Vec<impl Future<Output = Result<S, E>>>,
     end: watch::Sender<bool>,
     mut stop: watch::Receiver<bool>,
-    look: impl Future<Output = Mode>,
+    look: impl Future<Output = Ending>,
 ) -> Result<Ending, E> {
     let mut all = pin!(try_join_all(runs));
     let stopped = async {
         // An error says that nobody is left who could ask.
         drop(stop.wait_for(|stop| *stop).await);
     };
-    let mode = tokio::select! {
+    let ending = tokio::select! {
         biased;
         ended = &mut all => return ended.map(|_| Ending::Stopped),
-        () = stopped => None,
-        mode = look => Some(mode),
+        () = stopped => Ending::Stopped,
+        ending = look => ending,
     };
     end.send_replace(true);
-    match mode {
-        None => all.await.map(|_| Ending::Stopped),
-        Some(mode) => {
-            let ended = tokio::time::timeout(GRACE, all).await;
-            ended.unwrap_or_else(|_| Ok(Vec::new())).map(|_| Ending::Mode(mode))
-        }
+    if ending == Ending::Stopped {
+        return all.await.map(|_| ending);
     }
+    let ended = tokio::time::timeout(GRACE, all).await;
+    ended.unwrap_or_else(|_| Ok(Vec::new())).map(|_| ending)
 }
 
 /// The store of one lane. Clones are the same store.
@@ -309,6 +321,11 @@ pub(super) struct LaneObserver<O> {
 
 impl<O: Observer> Observer for LaneObserver<O> {
     fn received(&self, event: &Event) {
+        if let Event::ResolvedReceived { partition, resolved, .. } = event {
+            let mut inner = self.common.inner();
+            let newest = inner.promised.entry(*partition).or_default();
+            *newest = resolved.max(newest).to_owned();
+        }
         self.observer.received(event);
     }
 

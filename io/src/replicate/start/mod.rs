@@ -10,6 +10,7 @@
 mod alone;
 mod attempt;
 mod conveyor;
+mod feeds;
 mod health;
 mod lanes;
 mod mysql;

@@ -70,6 +70,9 @@ pub struct StartSettings {
     pub dlq_table: String,
     /// The table in each target schema that says what is in the target; `None` is to do without.
     pub progress_table: Option<String>,
+    /// Feeds that are gone for good, by the parts of the names of their schemas or tables: the first run of each
+    /// schema waits for them no more.
+    pub forget_feeds: Vec<Vec<String>>,
     /// How often to read the target's tables again; `None` is never.
     pub schema_refresh: Option<Duration>,
     /// Connections to the target, for each schema.

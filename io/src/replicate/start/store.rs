@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::metrics::{SchemaMetrics, ToStage};
 use crate::net::Dial;
 use crate::port::{Fence, StagedPage, Staging};
+use crate::source::changefeed::feeds::Feeds;
 use crate::staging::embedded::EmbeddedStore;
 use crate::staging::rows::{PgRows, RowsOptions};
 use crate::target::mysql::MySqlProgressTable;
@@ -89,14 +90,15 @@ pub(super) struct Owner<'a> {
     pub(super) schema: &'a str,
     pub(super) catalog: &'a Arc<Catalog>,
     pub(super) kind: replicator_core::decode::changefeed::TargetKind,
+    pub(super) feeds: &'a Feeds,
 }
 
 impl<D: Dial> Store<D> {
     pub(super) fn new(stores: &Stores<D>, owner: Owner<'_>, meter: Meter) -> Self {
-        let Owner { name, database, schema, catalog, kind } = owner;
+        let Owner { name, database, schema, catalog, kind, feeds } = owner;
         let rows = match stores {
             Stores::Embedded(file) => {
-                Rows::Embedded(file.stream(&name, vec![name.clone()], Arc::clone(catalog)))
+                Rows::Embedded(file.stream(&name, feeds.partitions(&name), Arc::clone(catalog)))
             }
             Stores::Database(stores) => {
                 let settings = stores.settings();
@@ -109,7 +111,7 @@ impl<D: Dial> Store<D> {
                     timeout: settings.timeout,
                     reader_index: settings.reader_index,
                 };
-                options.partitions.push(options.group());
+                options.partitions = feeds.partitions(&options.group());
                 Rows::Database(stores.rows(options))
             }
         };
@@ -151,6 +153,15 @@ impl<D: Dial> Store<D> {
 
     pub(super) async fn save_independent(&self, fence: Fence, tables: &str) -> Result<(), Failure> {
         either!(&self.rows, store => store.save_independent(fence, tables).await)
+    }
+
+    /// The feeds of the schema, as they were saved.
+    pub(super) async fn feeds(&self) -> Result<Option<String>, Failure> {
+        either!(&self.rows, store => store.feeds().await)
+    }
+
+    pub(super) async fn save_feeds(&self, fence: Fence, feeds: &str) -> Result<(), Failure> {
+        either!(&self.rows, store => store.save_feeds(fence, feeds).await)
     }
 
     /// What the store is called by a table of progress. `fresh` is a name for it, if it has none yet.

@@ -101,6 +101,11 @@ impl Inbox {
     pub fn is_closed(&self) -> bool {
         self.sender.is_closed()
     }
+
+    /// Waits until the run has ended.
+    pub async fn closed(&self) {
+        self.sender.closed().await;
+    }
 }
 
 async fn hand_to(sender: &mpsc::Sender<Waiting>, brought: Brought) -> Result<(), RunEnded> {

@@ -5,5 +5,6 @@
 //!         ◄─ answer                     ◄────────  when it is durable
 //! ```
 pub mod discard;
+pub mod feeds;
 pub mod inbox;
 pub mod webhook;

@@ -7,7 +7,9 @@ mod told;
 mod unpack;
 mod zstd;
 
+use std::collections::BTreeSet;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,12 +26,14 @@ use replicator_core::decode::changefeed::{
 use replicator_core::model::ident::{SchemaName, TableName};
 use replicator_core::model::mutation::TimedMutation;
 use replicator_core::model::position::PartitionId;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use replicator_core::model::time::Hlc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{debug, warn};
 
 use self::told::{Kind, Told, Verdict};
 pub use self::unpack::{Coding, unpack};
 use self::unpack::{Collected, Unpacker};
+use super::feeds::{Feed, Feeds};
 use super::inbox::{Brought, Inbox};
 use crate::clock::Clock;
 
@@ -65,13 +69,30 @@ pub struct Live {
     inbox: Inbox,
     fresh: Changefeed,
     readers: Mutex<Vec<Changefeed>>,
+    feeds: Feeds,
+    // Whether the schema's own feed has called. A run waits for it also if nobody knows that there is one.
+    has_called: AtomicBool,
+    newcomers: watch::Sender<BTreeSet<Feed>>,
 }
 
 impl Live {
-    /// A run with its inbox, and what reads bodies for its catalog.
+    /// A run with its inbox, what reads bodies for its catalog, and the feeds that it waits for. Where others
+    /// come, the run is to end, and the next one is to wait for them, too.
     #[must_use]
-    pub fn new(inbox: Inbox, reader: Changefeed) -> Self {
-        Self { inbox, fresh: reader, readers: Mutex::default() }
+    pub fn new(
+        inbox: Inbox,
+        reader: Changefeed,
+        feeds: Feeds,
+        newcomers: watch::Sender<BTreeSet<Feed>>,
+    ) -> Self {
+        Self {
+            inbox,
+            fresh: reader,
+            readers: Mutex::default(),
+            feeds,
+            has_called: AtomicBool::new(false),
+            newcomers,
+        }
     }
 
     /// Whether the run has ended.
@@ -80,24 +101,51 @@ impl Live {
         self.inbox.is_closed()
     }
 
+    /// The feed that a request is of.
+    fn feed(&self, scope: &Scope) -> Result<Feed, FeedError> {
+        match scope {
+            Scope::Topics | Scope::Topic(_) => Ok(Feed::Schema),
+            Scope::Query(table) => self.fresh.query_table(table).cloned().map(Feed::Table),
+        }
+    }
+
+    /// The partition of a feed, if the run waits for it.
+    fn partition(&self, feed: &Feed) -> Option<PartitionId> {
+        if *feed == Feed::Schema {
+            self.has_called.store(true, Ordering::Relaxed);
+        }
+        self.feeds.partition(feed)
+    }
+
+    /// Asks for a run that waits for this feed, too, and waits until this one has ended.
+    async fn make_way(&self, feed: Feed) {
+        let schema = self.has_called.load(Ordering::Relaxed).then_some(Feed::Schema);
+        self.newcomers.send_modify(|newcomers| newcomers.extend(schema.into_iter().chain([feed])));
+        self.inbox.closed().await;
+    }
+
     /// Reads a body. It takes as long as the body is large, and waits for nothing.
-    fn read(&self, scope: &Scope, kind: BodyKind, body: &[u8]) -> Result<Brought, FeedError> {
+    fn read(&self, scope: &Scope, kind: BodyKind, body: &[u8]) -> Result<Read, FeedError> {
         let readers = || self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = readers().pop();
         let mut reader = kept.unwrap_or_else(|| self.fresh.clone());
-        let brought = match reader.read(scope, kind, body)? {
-            Message::Rows(rows) => {
-                Brought::Rows(rows.collect::<Result<Vec<TimedMutation>, FeedError>>()?)
-            }
-            // One changefeed for each schema.
-            Message::Resolved(time) => Brought::Resolved(PartitionId(0), time),
+        let read = match reader.read(scope, kind, body)? {
+            Message::Rows(rows) => Read::Rows(rows.collect::<Result<_, FeedError>>()?),
+            Message::Resolved(time) => Read::Resolved(time),
         };
         let mut readers = readers();
         if readers.len() < READERS_MAX {
             readers.push(reader);
         }
-        Ok(brought)
+        Ok(read)
     }
+}
+
+/// What a body says.
+#[derive(Debug, PartialEq)]
+enum Read {
+    Rows(Vec<TimedMutation>),
+    Resolved(Hlc),
 }
 
 /// Why a schema has no run that could take its rows.
@@ -247,21 +295,46 @@ impl<R: Runs, G: Gate> Webhook<R, G> {
             return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, public, public));
         }
         let coding = check_headers(&head.headers, &self.limits.body)?;
-        let live = self.runs.live(&endpoint.schema).await;
-        let live = live.map_err(|absent| Refusal::absent(&absent, &endpoint.schema))?;
-        if let Scope::Query(_) = endpoint.scope {
-            let public = "changefeeds of queries are not built yet";
-            return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, public, public));
-        }
+        let live = self.live(&endpoint).await?;
+        live.feed(&endpoint.scope).map_err(|error| Refusal::of(&error))?;
         let (body, _room) = self.body(coding, body).await?;
-        let brought = live
-            .read(&endpoint.scope, endpoint.body, &body)
-            .map_err(|error| Refusal::of(&error))?;
-        drop(body);
-        if brought == Brought::Rows(Vec::new()) {
-            return Ok(());
+        self.hand_in(live, &endpoint, body).await
+    }
+
+    async fn live(&self, endpoint: &Endpoint) -> Result<Arc<Live>, Refusal> {
+        let live = self.runs.live(&endpoint.schema).await;
+        live.map_err(|absent| Refusal::absent(&absent, &endpoint.schema))
+    }
+
+    /// Hands what a body brings to a run that waits for the feed. Only what can be read makes a feed.
+    async fn hand_in(
+        &self,
+        mut live: Arc<Live>,
+        endpoint: &Endpoint,
+        body: Bytes,
+    ) -> Result<(), Refusal> {
+        loop {
+            let feed = live.feed(&endpoint.scope).map_err(|error| Refusal::of(&error))?;
+            let message = live.read(&endpoint.scope, endpoint.body, &body);
+            let message = message.map_err(|error| Refusal::of(&error))?;
+            if message == Read::Rows(Vec::new()) {
+                return Ok(());
+            }
+            let Some(partition) = live.partition(&feed) else {
+                // As a rule once in the life of a feed. The next run may have another catalog.
+                drop(message);
+                live.make_way(feed).await;
+                live = self.live(endpoint).await?;
+                continue;
+            };
+            drop(body);
+            let brought = match message {
+                Read::Rows(rows) => Brought::Rows(rows),
+                Read::Resolved(time) => Brought::Resolved(partition, time),
+            };
+            let handed_in = live.inbox.hand_in(brought).await;
+            return handed_in.map_err(|ended| Refusal::busy(ended.to_string()));
         }
-        live.inbox.hand_in(brought).await.map_err(|ended| Refusal::busy(ended.to_string()))
     }
 
     /// Reads a body while there is room, which is taken until the request is answered.

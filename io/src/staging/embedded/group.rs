@@ -172,9 +172,9 @@ impl<'a> Group<'a> {
             Write::Identity(identity) => {
                 self.put(&stream.name, memo::IDENTITY, identity.as_bytes())?;
             }
-            Write::Independent(fence, tables) => {
+            Write::Text(fence, fact, text) => {
                 self.check(stream, *fence)?;
-                self.put(&stream.name, memo::INDEPENDENT, tables.as_bytes())?;
+                self.put(&stream.name, fact, text.as_bytes())?;
             }
         }
         Ok(Progress::Finished)

@@ -242,7 +242,25 @@ impl EmbeddedStore {
     ///
     /// See [`Failure`].
     pub async fn save_independent(&self, fence: Fence, tables: &str) -> Result<(), Failure> {
-        self.write(Write::Independent(fence, tables.to_owned())).await
+        self.write(Write::Text(fence, memo::INDEPENDENT, tables.to_owned())).await
+    }
+
+    /// The feeds of the stream, as [`save_feeds`](Self::save_feeds) wrote them.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    pub async fn feeds(&self) -> Result<Option<String>, Failure> {
+        self.text(memo::FEEDS).await
+    }
+
+    /// Says which feeds the stream has.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    pub async fn save_feeds(&self, fence: Fence, feeds: &str) -> Result<(), Failure> {
+        self.write(Write::Text(fence, memo::FEEDS, feeds.to_owned())).await
     }
 
     /// The time of the newest staged row; zero if there is none.

@@ -62,7 +62,8 @@ pub(super) enum Write {
     Resolved(Fence, PartitionId, Hlc),
     Horizon(Fence, Hlc),
     Identity(String),
-    Independent(Fence, String),
+    /// The text of this fact.
+    Text(Fence, &'static str, String),
 }
 
 /// Which rows are to be read.

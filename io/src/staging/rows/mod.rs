@@ -145,6 +145,7 @@ struct Inner<D: Dial> {
     horizon_key: String,
     independent_horizon_key: String,
     independent_key: String,
+    feeds_key: String,
     identity_key: String,
     /// `None`: nobody has looked.
     tables: Mutex<Option<Known>>,
@@ -184,6 +185,7 @@ impl<D: Dial> PgRows<D> {
             horizon_key: format!("start-horizon-{group}"),
             independent_horizon_key: format!("start-independent-horizon-{group}"),
             independent_key: format!("start-independent-{group}"),
+            feeds_key: format!("start-feeds-{group}"),
             identity_key: format!("start-source-{group}"),
             group,
             tables: Mutex::default(),
@@ -237,7 +239,25 @@ impl<D: Dial> PgRows<D> {
     ///
     /// See [`Failure`].
     pub async fn save_independent(&self, fence: Fence, tables: &str) -> Result<(), Failure> {
-        self.inner.save_independent(fence, tables.as_bytes()).await
+        self.inner.save_text(fence, &self.inner.independent_key, tables).await
+    }
+
+    /// The feeds of the schema, as [`save_feeds`](Self::save_feeds) wrote them.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    pub async fn feeds(&self) -> Result<Option<String>, Failure> {
+        self.inner.text(&self.inner.feeds_key).await
+    }
+
+    /// Says which feeds the schema has.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    pub async fn save_feeds(&self, fence: Fence, feeds: &str) -> Result<(), Failure> {
+        self.inner.save_text(fence, &self.inner.feeds_key, feeds).await
     }
 }
 

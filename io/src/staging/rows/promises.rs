@@ -41,14 +41,14 @@ impl<D: Dial> Inner<D> {
         saved.await
     }
 
-    pub(super) async fn save_independent(
+    pub(super) async fn save_text(
         &self,
         fence: Fence,
-        tables: &[u8],
+        key: &str,
+        text: &str,
     ) -> Result<(), Failure> {
-        let fence = number(fence);
-        let params: Vec<Param<'_>> =
-            vec![(&self.independent_key, Type::TEXT), (&tables, Type::BYTEA)];
+        let (fence, value) = (number(fence), text.as_bytes());
+        let params: Vec<Param<'_>> = vec![(&key, Type::TEXT), (&value, Type::BYTEA)];
         let asks = [self.check(&fence), Ask { sql: self.replace(), params }];
         self.sessions.ask_again(async |client| transaction(client, &asks).await.map(drop)).await
     }

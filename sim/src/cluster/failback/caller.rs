@@ -28,26 +28,26 @@ impl Caller {
         Self { dial, stream: None, limit }
     }
 
-    /// Brings a body to the schema `public`. Returns the status of the answer.
+    /// Brings a body to the schema `public`, or to `path` below it. Returns the status of the answer.
     ///
     /// # Errors
     ///
     /// There was no answer. Whether the body has arrived nobody knows.
-    pub(super) async fn post(&mut self, body: &str) -> io::Result<u16> {
+    pub(super) async fn post(&mut self, path: &str, body: &str) -> io::Result<u16> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
             None => timeout(self.limit, self.dial.dial(HOST, PORT)).await??,
         };
-        let status = timeout(self.limit, ask(&mut stream, body)).await??;
+        let status = timeout(self.limit, ask(&mut stream, path, body)).await??;
         self.stream = Some(stream);
         Ok(status)
     }
 }
 
-async fn ask(stream: &mut SimStream, body: &str) -> io::Result<u16> {
+async fn ask(stream: &mut SimStream, path: &str, body: &str) -> io::Result<u16> {
     let length = body.len();
     let request = format!(
-        "POST /{DATABASE}/public HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\n\
+        "POST /{DATABASE}/public{path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\n\
          Content-Length: {length}\r\n\r\n{body}"
     );
     stream.write_all(request.as_bytes()).await?;

@@ -9,7 +9,8 @@ use replicator_core::model::mode::Lane;
 use replicator_core::model::mutation::TableId;
 use replicator_core::model::time::Hlc;
 
-use super::feed::{Feeds, time_of};
+use super::feed::Feeds;
+use super::times::time_of;
 use crate::cluster::reach::{Reach, Reached};
 use crate::cluster::sql::{CommitRecord, SqlServer};
 use crate::cluster::trace::{self, say};

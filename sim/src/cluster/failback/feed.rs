@@ -8,22 +8,24 @@ use replicator_core::model::time::Hlc;
 use tokio::sync::Notify;
 
 use super::json;
+use super::times::{before, time_of, wall};
 use crate::cluster::reach::{Reach, Reached};
 use crate::cluster::trace::say;
 use crate::database::{Database, Rows};
 use crate::fault::Setup;
 use crate::model::{Commit, History};
-use crate::os::wall_micros;
 use crate::random::Random;
-use crate::schema::{Tuple, index};
+use crate::schema::{Tuple, index, schema};
 use crate::story::{Statement, Writer};
 use crate::workload::{self, Draft, drafted};
 
 /// How feeds behave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Habits {
-    /// How many there are.
+    /// How many there are whose URL is the schema's.
     pub(super) feeds: usize,
+    /// The tables that have one whose URL names them.
+    pub(super) own: Vec<TableId>,
     /// Requests with rows of one feed at the same time, at most.
     pub(super) lanes_max: usize,
     /// Rows of a request, at most.
@@ -49,8 +51,8 @@ struct State {
     // What is committed from here on has a greater time.
     closed: Hlc,
     feeds: Vec<Feed>,
-    // The greatest promises that were sent, and answered.
-    promised: Hlc,
+    // The greatest promise that each has sent, and that was answered of any.
+    promised: Vec<Hlc>,
     kept: Hlc,
     // Whether nothing is promised for the time being.
     silent: bool,
@@ -127,7 +129,8 @@ impl Feeds {
             saved: Hlc::default(),
             repeats: 0,
         };
-        let feeds = (0..habits.feeds).map(feed).collect();
+        let feeds: Vec<Feed> = (0..habits.feeds + habits.own.len()).map(feed).collect();
+        let promised = vec![Hlc::default(); feeds.len()];
         let state = State {
             setup,
             habits,
@@ -137,7 +140,7 @@ impl Feeds {
             rows: Vec::new(),
             closed: Hlc::default(),
             feeds,
-            promised: Hlc::default(),
+            promised,
             kept: Hlc::default(),
             silent: false,
             random,
@@ -313,7 +316,7 @@ impl Feeds {
         let again = time <= state.kept && Hlc::default() < state.kept;
         state.reach.add(Reached::PromiseAmongRows, usize::from(among));
         state.reach.add(Reached::PromisedAgain, usize::from(again));
-        state.promised = state.promised.max(time);
+        state.promised[feed] = state.promised[feed].max(time);
         Some(time)
     }
 
@@ -331,9 +334,20 @@ impl Feeds {
         }
     }
 
-    /// The greatest time that was ever promised.
+    /// The greatest time that was ever promised, by all who can be told apart.
     pub(super) fn promised_max(&self) -> Hlc {
-        self.lock().promised
+        let state = self.lock();
+        let (schema, own) = state.promised.split_at(state.habits.feeds);
+        let schema = schema.iter().max().copied().unwrap_or_default();
+        own.iter().copied().fold(schema, Hlc::min)
+    }
+
+    /// What the URL of each feed has behind that of the schema.
+    pub(super) fn paths(&self) -> Vec<String> {
+        let state = self.lock();
+        let Habits { feeds, own, .. } = &state.habits;
+        let own = own.iter().map(|table| format!("/{}", schema().name(*table)));
+        std::iter::repeat_n(String::new(), *feeds).chain(own).collect()
     }
 
     /// When the last transaction was committed.
@@ -373,11 +387,16 @@ impl State {
     fn commit(&mut self, number: usize, draft: Draft, time: Hlc) {
         say("source", format_args!("commits {number}: {} rows at {time}", draft.changes.len()));
         for change in &draft.changes {
+            let Habits { feeds, own, .. } = &self.habits;
+            let (feed, text) = match own.iter().position(|table| *table == change.table) {
+                Some(own) => (feeds + own, json::result(change, time)),
+                None => (index(change.table) % feeds, json::row(change, time)),
+            };
             self.rows.push(FedRow {
                 time,
-                feed: index(change.table) % self.habits.feeds,
+                feed,
                 hash: hash(change.table, &change.key),
-                text: json::row(change, time),
+                text,
                 answered: false,
             });
         }
@@ -460,29 +479,6 @@ impl State {
                 self.closed
             }
         }
-    }
-}
-
-/// The calendar's time.
-fn wall(nanos: usize) -> Hlc {
-    let micros = u64::try_from(wall_micros()).expect("after 1970");
-    let nanos = u64::try_from(nanos).expect("few nanoseconds");
-    Hlc { nanos: micros * 1_000 + nanos, logical: 0 }
-}
-
-/// The greatest time before this one.
-fn before(time: Hlc) -> Hlc {
-    match time.logical.checked_sub(1) {
-        Some(logical) => Hlc { logical, ..time },
-        None => Hlc { nanos: time.nanos - 1, logical: i32::MAX.unsigned_abs() },
-    }
-}
-
-/// When a transaction was committed.
-pub(super) fn time_of(commit: &Commit) -> Hlc {
-    match commit.position {
-        Position::Hlc(time) => time,
-        Position::Lsn(_) => unreachable!("a changefeed has times"),
     }
 }
 

@@ -2,6 +2,7 @@
 use std::panic::resume_unwind;
 use std::time::Duration;
 
+use replicator_core::model::time::Hlc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -40,6 +41,7 @@ impl Feeder {
     /// None; hosts of a simulation must be able to say so.
     pub(super) async fn run(self) -> turmoil::Result {
         self.feeds.restart();
+        self.call().await;
         let mut tasks = JoinSet::new();
         let mut served: Vec<(u64, usize)> = Vec::new();
         loop {
@@ -66,10 +68,21 @@ impl Feeder {
         }
     }
 
+    /// Each feed calls before anybody brings something: nobody waits for a feed that has never called.
+    async fn call(&self) {
+        let mut caller = Caller::new(self.dial.clone(), self.limit);
+        for path in &self.feeds.paths() {
+            while !self.ask(&mut caller, path, &json::resolved(Hlc::default())).await {
+                sleep(millis(200)).await;
+            }
+        }
+    }
+
     /// Brings the rows of a lane, one request after the other.
     async fn lane(self, part: Part) {
         let mut random = Random::new(self.feeds.word());
         let mut caller = Caller::new(self.dial.clone(), self.limit);
+        let path = self.feeds.paths().swap_remove(part.feed);
         loop {
             let changed = self.feeds.changed();
             let batch = match self.feeds.next(part) {
@@ -80,7 +93,7 @@ impl Feeder {
                 }
                 Next::Bring(batch) => batch,
             };
-            let success = self.ask(&mut caller, &batch.body).await;
+            let success = self.ask(&mut caller, &path, &batch.body).await;
             self.feeds.answered(part, &batch, success);
             if !success {
                 sleep(millis(random.within(20, 400))).await;
@@ -94,21 +107,22 @@ impl Feeder {
     async fn promise(self, feed: usize, generation: u64) {
         let mut random = Random::new(self.feeds.word());
         let mut caller = Caller::new(self.dial.clone(), self.limit);
+        let path = self.feeds.paths().swap_remove(feed);
         loop {
             sleep(self.interval * u32::try_from(random.within(1, 4)).expect("small") / 2).await;
             if self.feeds.is_silent() {
                 continue;
             }
             let Some(time) = self.feeds.promise(feed, generation) else { return };
-            if self.ask(&mut caller, &json::resolved(time)).await {
+            if self.ask(&mut caller, &path, &json::resolved(time)).await {
                 self.feeds.promised(feed, generation, time);
             }
         }
     }
 
     /// Whether a request was answered with success.
-    async fn ask(&self, caller: &mut Caller, body: &str) -> bool {
-        match caller.post(body).await {
+    async fn ask(&self, caller: &mut Caller, path: &str, body: &str) -> bool {
+        match caller.post(path, body).await {
             Ok(200) => true,
             Ok(status @ (408 | 429 | 503)) => {
                 say("feeder", format_args!("is sent away with {status}"));

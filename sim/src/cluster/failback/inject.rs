@@ -127,7 +127,9 @@ impl Injector {
                 self.ends.push((until, End::Space));
             }
             Kind::Repeat => world.feeds.repeat(&mut self.random),
-            Kind::Rewind | Kind::SecondFeed => world.feeds.rewind(&mut self.random),
+            Kind::Rewind | Kind::SecondFeed | Kind::QueryFeeds => {
+                world.feeds.rewind(&mut self.random);
+            }
             Kind::Refuse
             | Kind::StartingUp
             | Kind::SqlError

@@ -25,6 +25,7 @@ mod inject;
 mod json;
 mod program;
 pub mod steps;
+mod times;
 mod world;
 
 pub use self::world::Drawn;

@@ -184,6 +184,7 @@ pub(super) fn settings(setup: &Setup, random: &mut Random) -> StartSettings {
         apply_timeout: seconds(random.pick(&[2, 5])),
         dlq_table: DEAD_LETTERS.to_owned(),
         progress_table: None,
+        forget_feeds: Vec::new(),
         schema_refresh: random.pick(&[None, Some(seconds(4))]),
         target_pool: PoolLimits {
             sessions_max: random.pick(&[2, 4, 16]).max(core.applies_max),

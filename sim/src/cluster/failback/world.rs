@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use replicator_core::dialect::Product;
+use replicator_core::model::mutation::TableId;
 use replicator_core::{Config, OnReject};
 use replicator_io::replicate::start::Consistency;
 use turmoil::{Builder, Sim};
@@ -74,6 +75,13 @@ impl Drawn {
         if random.chance(50) && only.is_none() {
             faults.kinds.retain(|kind| !is_rough(*kind));
         }
+        let own = match faults.kinds.contains(&Kind::QueryFeeds) {
+            false => Vec::new(),
+            true => {
+                faults.kinds.retain(|kind| *kind != Kind::SecondFeed);
+                own_tables(&mut random)
+            }
+        };
         if faults.kinds.contains(&Kind::SecondFeed) {
             setup.tables = FREE.to_vec();
         }
@@ -101,6 +109,7 @@ impl Drawn {
         Self {
             habits: Habits {
                 feeds: if faults.kinds.contains(&Kind::SecondFeed) { 2 } else { 1 },
+                own,
                 lanes_max: random.within(1, 6),
                 rows_max: random.pick(&[1, 3, 10, 20]),
             },
@@ -140,13 +149,24 @@ impl Drawn {
         drawn.setup = Setup { config: core, tables, ..drawn.setup };
         drawn.product = Product::Postgres;
         drawn.latency_max = Duration::from_millis(2);
-        drawn.habits = Habits { feeds: 1, lanes_max: 1, rows_max: setting.rows_max };
+        drawn.habits =
+            Habits { feeds: 1, own: Vec::new(), lanes_max: 1, rows_max: setting.rows_max };
         drawn.consistency.clone_from(&setting.consistency);
         drawn.request_max = setting.request_max;
         drawn.promise_interval = setting.promise_interval;
         (drawn.tick, drawn.clock_ahead) = (setting.tick, setting.clock_ahead);
         drawn
     }
+}
+
+/// One to three tables.
+fn own_tables(random: &mut Random) -> Vec<TableId> {
+    let mut tables: Vec<TableId> = schema().catalog.tables().map(|(id, _)| id).collect();
+    let count = random.within(1, 3);
+    while count < tables.len() {
+        tables.remove(random.below(tables.len()));
+    }
+    tables
 }
 
 /// Whether a run may end in the middle, or rows may come in an order that was none of the source's.
@@ -160,7 +180,8 @@ pub(super) const fn is_rough(kind: Kind) -> bool {
         | Kind::ClockJump
         | Kind::KillFeeder
         | Kind::Repeat
-        | Kind::Rewind => false,
+        | Kind::Rewind
+        | Kind::QueryFeeds => false,
         Kind::KillReplicator
         | Kind::KillSource
         | Kind::KillTarget
@@ -281,7 +302,8 @@ impl World<'_> {
         if random.chance(50) {
             builder.enable_random_order();
         }
-        let feeds = Feeds::new(drawn.setup.clone(), drawn.habits, Random::new(random.word()));
+        let feeds =
+            Feeds::new(drawn.setup.clone(), drawn.habits.clone(), Random::new(random.word()));
         let target = Target::new(drawn.product, random.word());
         let disk = SimDisk::new(random.word());
         let consistency = drawn.consistency.clone();
