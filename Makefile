@@ -21,9 +21,13 @@ SECONDS := 60
 endif
 
 CARGO ?= cargo
+BUILT := $(or $(CARGO_TARGET_DIR),target)
+# All packages together, so that this needs no other build of any crate than `make unit`.
+LIVE := $(CARGO) test --quiet --workspace --features replicator-tests/live --test all
 FUZZ_VERSION := 0.13.2
 # Most targets need core alone, which is built in a minute.
-FUZZ_FEATURES := --features libfuzzer $(if $(filter conninfo jwt mysql_conninfo packed server world,$(TARGET)),,--no-default-features)
+FUZZ_FEATURES := $(if $(filter server world,$(TARGET)),,--no-default-features) \
+  --features $(if $(filter conninfo jwt mysql_conninfo packed,$(TARGET)),"libfuzzer adapters",libfuzzer)
 TOOLS := $(CURDIR)/target/tools
 
 .DEFAULT_GOAL := build
@@ -34,13 +38,11 @@ build: ## the program, as target/release/replicator
 
 demo: ## two PostgreSQL servers, a load, a kill, a comparison (MINUTES= RATE= KILLS=)
 	$(CARGO) build --release -p replicator -p replicator-tests --bin replicator --bin demo
-	$(CARGO) run --release --quiet -p replicator-tests --bin demo -- \
-	  --minutes $(MINUTES) --rate $(RATE) --kills $(KILLS)
+	$(BUILT)/release/demo --minutes $(MINUTES) --rate $(RATE) --kills $(KILLS)
 
 demo-failback: ## the way back, with a feed that behaves as CockroachDB's (TARGET=mysql MINUTES= RATE= KILLS=)
 	$(CARGO) build --release -p replicator -p replicator-tests --bin replicator --bin demo
-	$(CARGO) run --release --quiet -p replicator-tests --bin demo -- \
-	  --minutes $(MINUTES) --rate $(RATE) --kills $(KILLS) --failback $(BACK)
+	$(BUILT)/release/demo --minutes $(MINUTES) --rate $(RATE) --kills $(KILLS) --failback $(BACK)
 
 check: lint unit ## before every commit: format, lints, all tests that need no database
 
@@ -55,13 +57,10 @@ unit: ## tests that need no database: units, traces, random worlds, corpora, rul
 	$(CARGO) test --workspace
 
 live: ## tests on real servers, which are fetched, started and removed by themselves (MAJORS=)
-	$(CARGO) build -p replicator
-	$(CARGO) test -p replicator-tests --features live --test all --no-run
+	$(LIVE) --test program --no-run
 	@# What depends on the server's version runs on every one, the rest on the cheapest.
-	PG_MAJOR="$$(tests/dbs/postgres.sh pick)" $(CARGO) test --quiet -p replicator-tests \
-	  --features live --test all -- live:: $(foreach test,$(MATRIX),--skip $(test))
-	MAJORS="$(MAJORS)" tests/dbs/each-major.sh \
-	  $(CARGO) test --quiet -p replicator-tests --features live --test all -- $(MATRIX)
+	PG_MAJOR="$$(tests/dbs/postgres.sh pick)" $(LIVE) -- live:: $(foreach test,$(MATRIX),--skip $(test))
+	MAJORS="$(MAJORS)" tests/dbs/each-major.sh $(LIVE) -- $(MATRIX)
 
 bench: ## throughput and latency, against PostgreSQL's own replication on the same servers
 	$(CARGO) run --release -p replicator-tests --bin bench -- $(BENCH)

@@ -4,14 +4,14 @@
 //! broken. It returns how much came out; 0 means that the input was refused. `tests/replay.rs` runs every
 //! check over its corpus with the stable compiler.
 mod changefeed;
-#[cfg(feature = "whole")]
+#[cfg(feature = "adapters")]
 mod conninfo;
-#[cfg(feature = "whole")]
+#[cfg(feature = "adapters")]
 mod jwt;
 mod made;
-#[cfg(feature = "whole")]
+#[cfg(feature = "adapters")]
 mod mysql_conninfo;
-#[cfg(feature = "whole")]
+#[cfg(feature = "adapters")]
 mod packed;
 mod pgoutput;
 mod record;
@@ -61,8 +61,8 @@ pub fn targets() -> Vec<Target> {
             made: changefeed::webhook_path_corpus,
         },
     ];
-    #[cfg(feature = "whole")]
-    let whole = [
+    #[cfg(feature = "adapters")]
+    let adapters = [
         Target { name: "conninfo", check: conninfo::conninfo, made: conninfo::conninfo_corpus },
         Target { name: "jwt", check: jwt::jwt, made: jwt::jwt_corpus },
         Target {
@@ -71,12 +71,17 @@ pub fn targets() -> Vec<Target> {
             made: mysql_conninfo::mysql_conninfo_corpus,
         },
         Target { name: "packed", check: packed::packed, made: packed::packed_corpus },
+    ];
+    #[cfg(not(feature = "adapters"))]
+    let adapters = [];
+    #[cfg(feature = "whole")]
+    let whole = [
         Target { name: "server", check: server::server, made: server::server_corpus },
         Target { name: "world", check: world::world, made: world::world_corpus },
     ];
     #[cfg(not(feature = "whole"))]
     let whole = [];
-    core.into_iter().chain(whole).collect()
+    core.into_iter().chain(adapters).chain(whole).collect()
 }
 
 static TARGETS: OnceLock<Vec<Target>> = OnceLock::new();
