@@ -37,6 +37,15 @@ impl Kind {
         }
     }
 
+    const fn source_options(self) -> &'static [&'static str] {
+        match self {
+            Self::MySql => {
+                &["--gtid-mode=ON", "--enforce-gtid-consistency=ON", "--binlog-row-metadata=FULL"]
+            }
+            Self::MariaDb => &["--binlog-row-metadata=FULL"],
+        }
+    }
+
     /// The server that tests share, as long as somebody has it.
     const fn shared(self) -> &'static Mutex<Weak<Server>> {
         static MYSQL: Mutex<Weak<Server>> = Mutex::new(Weak::new());
@@ -54,6 +63,7 @@ pub struct Server {
     kind: Kind,
     port: u16,
     folder: PathBuf,
+    options: &'static [&'static str],
     // Held so that no other program takes the port or clears the folder.
     _claim: File,
 }
@@ -85,10 +95,25 @@ impl Server {
     ///
     /// It cannot be had here, no port is free, or it did not come up.
     pub fn start(kind: Kind) -> Result<Self> {
+        Self::start_with(kind, &[])
+    }
+
+    /// Starts a server that can be a source: with row events that name their columns and, on MySQL, GTIDs.
+    ///
+    /// Blocks the thread for some seconds.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be had here, no port is free, or it did not come up.
+    pub fn start_source(kind: Kind) -> Result<Self> {
+        Self::start_with(kind, kind.source_options())
+    }
+
+    fn start_with(kind: Kind, options: &'static [&'static str]) -> Result<Self> {
         let home = PathBuf::from(script(["home"])?.trim_end());
         let remove = |folder: &Path| script([OsStr::new("destroy"), folder.as_os_str()]).map(drop);
         let (port, folder, claim) = claim(&home, ".my", remove)?;
-        let server = Self { kind, port, folder, _claim: claim };
+        let server = Self { kind, port, folder, options, _claim: claim };
         server.start_again()?;
         Ok(server)
     }
@@ -101,7 +126,8 @@ impl Server {
     pub fn start_again(&self) -> Result<()> {
         let (folder, port) = (self.folder.display().to_string(), self.port.to_string());
         let arguments = ["start", self.kind.name(), &folder, &port];
-        script(arguments.into_iter().chain(["--password", PASSWORD, "--certs"])).map(drop)
+        let arguments = arguments.into_iter().chain(["--password", PASSWORD, "--certs", "--"]);
+        script(arguments.chain(self.options.iter().copied())).map(drop)
     }
 
     /// Kills the server, as a power cut would.

@@ -124,7 +124,21 @@ pub(super) async fn negotiate<S: AsyncRead + AsyncWrite + Unpin>(
         b'N' => return Err(TlsError::NotSupported),
         _ => return Err(TlsError::NoAnswer(io::ErrorKind::InvalidData.into())),
     }
-    let config = client_config(settings, host, home().as_deref())?;
+    encrypt(stream, settings, host, home().as_deref()).await
+}
+
+/// Begins TLS at once. The files of `home` are used where the settings name none.
+///
+/// # Errors
+///
+/// See [`TlsError`]; the stream is gone.
+pub(crate) async fn encrypt<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    settings: &TlsSettings,
+    host: &Host,
+    home: Option<&Path>,
+) -> Result<PgStream<S>, TlsError> {
+    let config = client_config(settings, host, home)?;
     // The name is sent to the server; ours to check is in the verifier. A name that is not one of
     // DNS is not sent.
     let unnamed = ServerName::from(std::net::IpAddr::from([0, 0, 0, 0]));
