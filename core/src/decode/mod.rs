@@ -6,9 +6,13 @@
 //!                          pg_wire      pg_row        which change
 //!                                       pg_streams    transactions in progress
 //!
+//! binlog event ─► binlog ─► Step
+//!                 a folder of its own
+//!
 //! HTTP body ─► changefeed ─► Event
 //!              a folder of its own
 //! ```
+pub mod binlog;
 pub mod changefeed;
 mod fit;
 mod pg_assemble_error;
