@@ -3,9 +3,11 @@
 //! A check takes any bytes, does with them what the product would do, and panics if a promise is
 //! broken. It returns how much came out; 0 means that the input was refused. `tests/replay.rs` runs every
 //! check over its corpus with the stable compiler.
+mod binlog;
 mod changefeed;
 #[cfg(feature = "adapters")]
 mod conninfo;
+mod gtid;
 #[cfg(feature = "adapters")]
 mod jwt;
 mod made;
@@ -42,12 +44,14 @@ pub struct Target {
 #[must_use]
 pub fn targets() -> Vec<Target> {
     let core = [
+        Target { name: "binlog", check: binlog::binlog, made: binlog::binlog_corpus },
         Target {
             name: "changefeed",
             check: changefeed::changefeed,
             made: changefeed::changefeed_corpus,
         },
         Target { name: "duration", check: text::duration, made: text::duration_corpus },
+        Target { name: "gtid", check: gtid::gtid, made: gtid::gtid_corpus },
         Target { name: "name", check: text::name, made: text::name_corpus },
         Target { name: "pgoutput", check: pgoutput, made: made::pgoutput_corpus },
         Target { name: "position", check: text::position, made: text::position_corpus },
