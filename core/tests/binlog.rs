@@ -114,3 +114,37 @@ fn files_of_real_servers_are_understood_to_their_end() {
         assert_eq!(fs::read_to_string(told).unwrap(), story, "{}", name.display());
     }
 }
+
+#[test]
+fn what_real_servers_send_is_understood_to_its_end() {
+    let files = fs::read_dir(folder()).unwrap();
+    let mut names: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
+    names.retain(|name| name.extension().is_some_and(|extension| extension == "stream"));
+    assert!(names.len() >= 4, "the files have moved");
+    for name in names {
+        let text = |ending| fs::read_to_string(name.with_extension(ending)).unwrap();
+        let position = |text: &str| {
+            let set = text.parse::<GtidSet>().map(GtidPosition::MySql);
+            let maria = name.to_string_lossy().contains("mariadb");
+            if maria { GtidPosition::Maria(text.parse().unwrap()) } else { set.unwrap() }
+        };
+        let limits = TransactionLimits::default();
+        // What the server was asked for.
+        let checksum = Checksum::Crc32;
+        let mut transactions = Transactions::new(position(&text("from")), checksum, limits);
+        let stream = fs::read(&name).unwrap();
+        let mut rest = stream.as_slice();
+        let mut commits = 0;
+        while let Some((len, after)) = rest.split_first_chunk::<4>() {
+            let (event, after) = after.split_at(u32::from_le_bytes(*len).try_into().unwrap());
+            rest = after;
+            let read: Result<(), TransactionError> = transactions.event(event, |step| {
+                commits += usize::from(matches!(step, Step::Commit(_)));
+                Ok(())
+            });
+            read.unwrap_or_else(|error| panic!("{}: {error}", name.display()));
+        }
+        assert!(!transactions.is_open() && commits > 0, "{}", name.display());
+        assert_eq!(transactions.executed(), &position(&text("gtid")), "{}", name.display());
+    }
+}

@@ -1,4 +1,5 @@
 //! Where in a transaction a stream of events is, and what each event does there.
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 
 use super::decoder::Decoder;
@@ -10,7 +11,7 @@ use super::savepoints::Savepoints;
 use super::statement::{Control, XaName, XaVerb, control};
 use super::step::{Alter, Begin, Step};
 use super::transaction_error::TransactionError;
-use crate::model::gtid::{AnyGtid, GtidPosition, GtidSet};
+use crate::model::gtid::{AnyGtid, GtidPosition, GtidSet, MariaGtid};
 use crate::model::time::WallTime;
 
 /// How much of a statement an error shows.
@@ -144,8 +145,10 @@ impl Flow {
     fn list(&self, header: &Header, list: &GtidList<'_>) -> Result<(), TransactionError> {
         self.between("the list of earlier files", header)?;
         let GtidPosition::Maria(executed) = &self.executed else { return Ok(()) };
-        // Domains that the position does not have yet begin with whatever is first.
-        let missing = list.iter().find(|gtid| {
+        // Of each domain the last one counts: numbers of other servers of it may be larger. Domains that
+        // the position does not have yet begin with whatever is first.
+        let last: BTreeMap<u32, MariaGtid> = list.iter().map(|gtid| (gtid.domain, gtid)).collect();
+        let missing = last.values().find(|gtid| {
             executed.last(gtid.domain).is_some_and(|last| last.sequence < gtid.sequence)
         });
         match missing {

@@ -262,6 +262,11 @@ fn one_wrong_bit_is_noticed() {
     assert!(decoder(&format).decode(&bytes).is_ok());
     bytes[18] |= 1;
     assert!(decoder(&format).decode(&bytes).is_err());
+    // Without checksums MariaDB sends a description with the checksum of another.
+    let mut bytes = EventWriter::new(mariadb_format(Checksum::None), 1, 2).format_event();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    assert!(decoder(&format).decode(&bytes).is_ok());
 }
 
 fn refused(format: &Format, kind: u8, body: &[u8]) -> DecodeError {
@@ -323,6 +328,27 @@ fn a_description_of_another_format_is_refused() {
     let mut writer = EventWriter::new(mysql_format(Checksum::None), 1, 2);
     let xid = writer.event(EventType::XID_EVENT, &Event::Xid(3));
     assert_eq!(first.decode(&xid).unwrap_err().fault, Fault::NoFormat);
+}
+
+#[test]
+fn what_comes_before_the_format_ends_with_what_was_asked_for() {
+    let file = Event::Rotate(Rotate { position: 4, file: b"binlog.000001" });
+    let beat = Event::Heartbeat { file: b"binlog.000001", position: 9 };
+    for checksum in [Checksum::None, Checksum::Crc32] {
+        let mut decoder = Decoder::new(checksum, UnpackLimits::default());
+        for (kind, event) in
+            [(EventType::ROTATE_EVENT, &file), (EventType::HEARTBEAT_LOG_EVENT_V2, &beat)]
+        {
+            let header = Header { flags: Header::ARTIFICIAL, ..header(kind) };
+            let bytes = encode(&header, event, checksum);
+            assert_eq!(&decoder.decode(&bytes).unwrap().event, event);
+        }
+        // The description says what the rest ends with.
+        let format = mysql_format(Checksum::None);
+        decoder.decode(&EventWriter::new(format, 1, 1).format_event()).unwrap();
+        let bytes = encode(&header(EventType::ROTATE_EVENT), &file, Checksum::None);
+        assert_eq!(decoder.decode(&bytes).unwrap().event, file);
+    }
 }
 
 #[test]

@@ -226,6 +226,11 @@ fn what_the_source_lost_stops_the_stream() {
     let list = Event::GtidList(GtidList::new(0, &entries).unwrap());
     server.push(EventType::GTID_LIST_EVENT, &list);
     assert_eq!(server.refused(), format!("{missing}0-1-6*"));
+    let entries = list_entries(["0-9-9", "0-1-5", "1-1-1"].map(|text| text.parse().unwrap()));
+    let mut server = Server::maria("0-1-5");
+    let list = Event::GtidList(GtidList::new(0, &entries).unwrap());
+    server.push(EventType::GTID_LIST_EVENT, &list);
+    assert_eq!(server.read().unwrap(), "");
 }
 
 #[test]
