@@ -4,6 +4,7 @@
 //! broken. It returns how much came out; 0 means that the input was refused. `tests/replay.rs` runs every
 //! check over its corpus with the stable compiler.
 mod binlog;
+mod binlog_rows;
 mod changefeed;
 #[cfg(feature = "adapters")]
 mod conninfo;
@@ -45,6 +46,11 @@ pub struct Target {
 pub fn targets() -> Vec<Target> {
     let core = [
         Target { name: "binlog", check: binlog::binlog, made: binlog::binlog_corpus },
+        Target {
+            name: "binlog_rows",
+            check: binlog_rows::binlog_rows,
+            made: binlog_rows::binlog_rows_corpus,
+        },
         Target {
             name: "changefeed",
             check: changefeed::changefeed,

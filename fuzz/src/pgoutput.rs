@@ -48,7 +48,7 @@ pub(crate) fn frame_item(item: &[u8]) -> Vec<u8> {
 }
 
 /// Splits the first item off; the last one may be cut short.
-fn split_item(input: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn split_item(input: &[u8]) -> Option<(&[u8], &[u8])> {
     let (len, rest) = input.split_first_chunk::<2>()?;
     let len = usize::from(u16::from_be_bytes(*len)).min(rest.len());
     Some(rest.split_at(len))
