@@ -22,6 +22,10 @@ endif
 
 CARGO ?= cargo
 BUILT := $(or $(CARGO_TARGET_DIR),target)
+# The demo's programs: release, or debug for those that `make unit` has built.
+PROFILE := release
+BUILD_DEMO := $(CARGO) build --release -p replicator -p replicator-tests --bin replicator --bin demo
+DEMO = $(if $(filter release,$(PROFILE)),$(BUILD_DEMO) &&) $(BUILT)/$(PROFILE)/demo
 # All packages together, so that this needs no other build of any crate than `make unit`.
 LIVE := $(CARGO) test --quiet --workspace --features replicator-tests/live --test all
 FUZZ_VERSION := 0.13.2
@@ -37,12 +41,10 @@ build: ## the program, as target/release/replicator
 	$(CARGO) build --release -p replicator
 
 demo: ## two PostgreSQL servers, a load, a kill, a comparison (MINUTES= RATE= KILLS=)
-	$(CARGO) build --release -p replicator -p replicator-tests --bin replicator --bin demo
-	$(BUILT)/release/demo --minutes $(MINUTES) --rate $(RATE) --kills $(KILLS)
+	$(DEMO) --minutes $(MINUTES) --rate $(RATE) --kills $(KILLS)
 
 demo-failback: ## the way back, with a feed that behaves as CockroachDB's (TARGET=mysql MINUTES= RATE= KILLS=)
-	$(CARGO) build --release -p replicator -p replicator-tests --bin replicator --bin demo
-	$(BUILT)/release/demo --minutes $(MINUTES) --rate $(RATE) --kills $(KILLS) --failback $(BACK)
+	$(DEMO) --minutes $(MINUTES) --rate $(RATE) --kills $(KILLS) --failback $(BACK)
 
 check: lint unit ## before every commit: format, lints, all tests that need no database
 
