@@ -6,8 +6,9 @@
 //!                          pg_wire      pg_row        which change
 //!                                       pg_streams    transactions in progress
 //!
-//! binlog event ─► binlog ─► Step
-//!                 a folder of its own
+//! binlog event ─► binlog ─► Step ─► mysql_transaction ─► Told
+//!                 a folder          mysql_table   which target table and columns
+//!                                   row_change    which change, also of pg_row
 //!
 //! HTTP body ─► changefeed ─► Event
 //!              a folder of its own
@@ -15,6 +16,9 @@
 pub mod binlog;
 pub mod changefeed;
 mod fit;
+mod mysql_assemble_error;
+mod mysql_table;
+pub mod mysql_transaction;
 mod pg_assemble_error;
 pub mod pg_encode;
 #[cfg(test)]
@@ -28,5 +32,6 @@ mod pg_streams;
 pub mod pg_transaction;
 mod pg_wire;
 pub mod pgoutput;
+mod row_change;
 
 pub use pg_wire::{DecodeError, Fault};

@@ -5,26 +5,17 @@
 //! | none | the key stayed | upsert, or update if some values were not sent |
 //! | key | the key changed, or is large | delete of the old key, then upsert; a move if values are missing |
 //! | full | REPLICA IDENTITY FULL | as above, by the target's key; unsent values are filled from it |
-use alloc::format;
 use alloc::sync::Arc;
 
 use super::pg_assemble_error::AssembleError;
 use super::pg_message::{Old, Tuple};
 use super::pg_relation::Mapped;
+use super::row_change::{Of, Updated};
 use crate::model::catalog::Table;
 use crate::model::key::RowKey;
 use crate::model::mutation::{Change, Mutation};
-use crate::model::row::{Cell, Layout, Row};
+use crate::model::row::{Layout, Row};
 use crate::stop::SchemaDrift;
-
-/// What an update becomes: a change of the row, after a delete of the old one if its key changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Updated {
-    pub(super) old: Option<Mutation>,
-    pub(super) new: Mutation,
-    /// Values that were not sent because the update did not touch them.
-    pub(super) unchanged: u64,
-}
 
 impl Mapped {
     #[inline]
@@ -32,8 +23,7 @@ impl Mapped {
         if new.has_unchanged() {
             return Err(AssembleError::InsertIncomplete { table: self.source.clone() });
         }
-        let row = self.row(&self.layout, new)?;
-        Ok(self.mutation(self.key(table, &row)?, Change::Insert(row)))
+        Ok(self.of(table).insert(self.row(&self.layout, new)?)?)
     }
 
     pub(super) fn update(
@@ -45,41 +35,23 @@ impl Mapped {
         self.check_identified(table)?;
         let incomplete = new.has_unchanged();
         let row = self.row(&self.layout, new)?;
-        let unchanged = if incomplete { unchanged(&row) } else { 0 };
-        let Some(old) = old else {
-            let key = self.key(table, &row)?;
-            let new = self.mutation(key, change(row, unchanged > 0));
-            return Ok(Updated { old: None, new, unchanged });
-        };
-        let old = self.old_row(old)?;
-        let row = if incomplete { row.over(&old) } else { row };
-        let still_unchanged = incomplete && self::unchanged(&row) > 0;
-        let (old_key, key) = (self.key(table, &old)?, self.key(table, &row)?);
-        if is_same_row(table, &old, &old_key, &row, &key) {
-            let new = self.mutation(key, change(row, still_unchanged));
-            return Ok(Updated { old: None, new, unchanged });
-        }
-        if still_unchanged {
-            let new = self.mutation(old_key, Change::Move { from: old, to: row });
-            return Ok(Updated { old: None, new, unchanged });
-        }
-        let old = Some(self.mutation(old_key, Change::Delete(old)));
-        let new = self.mutation(key, Change::Upsert(row));
-        Ok(Updated { old, new, unchanged })
+        let old = old.map(|old| self.old_row(old)).transpose()?;
+        Ok(self.of(table).update(old, row, incomplete)?)
     }
 
     pub(super) fn delete(&self, table: &Table, old: Old) -> Result<Mutation, AssembleError> {
         self.check_identified(table)?;
-        let row = self.old_row(old)?;
-        Ok(self.mutation(self.key(table, &row)?, Change::Delete(row)))
+        Ok(self.of(table).delete(self.old_row(old)?)?)
     }
 
     pub(super) fn truncate(&self) -> Mutation {
-        self.mutation(RowKey::from_bytes(b""), Change::Truncate)
+        let key = RowKey::from_bytes(b"");
+        Mutation { table: self.table, key, change: Change::Truncate }
     }
 
-    const fn mutation(&self, key: RowKey, change: Change) -> Mutation {
-        Mutation { table: self.table, key, change }
+    #[inline]
+    const fn of<'a>(&'a self, table: &'a Table) -> Of<'a> {
+        Of { id: self.table, table, source: &self.source }
     }
 
     /// The cells of a replica identity that are not part of it are NULL without meaning it, so they
@@ -102,14 +74,6 @@ impl Mapped {
         Row::new(Arc::clone(layout), tuple.cells).map_err(|_| error())
     }
 
-    #[inline]
-    fn key(&self, table: &Table, row: &Row) -> Result<RowKey, AssembleError> {
-        table.key_of(row).map_err(|_| {
-            let reason = format!("a row of {} came without its key", self.source);
-            SchemaDrift::NoKey { table: table.name.clone(), reason }.into()
-        })
-    }
-
     fn check_identified(&self, table: &Table) -> Result<(), SchemaDrift> {
         match &self.unidentified {
             None => Ok(()),
@@ -118,28 +82,6 @@ impl Mapped {
             }
         }
     }
-}
-
-fn change(row: Row, unchanged: bool) -> Change {
-    if unchanged { Change::Update(row) } else { Change::Upsert(row) }
-}
-
-/// How many applied cells were not sent.
-fn unchanged(row: &Row) -> u64 {
-    let unchanged = row.columns().filter(|(_, cell)| *cell == Cell::Unchanged);
-    unchanged.fold(0, |sum, _| u64::saturating_add(sum, 1))
-}
-
-/// Whether two images are of one row of the target. Keys whose bytes do not tell rows apart are
-/// compared value by value: `a` and `A` may be one key or two, and taking one for two does no harm.
-fn is_same_row(table: &Table, old: &Row, old_key: &RowKey, new: &Row, new_key: &RowKey) -> bool {
-    if table.nets() || old_key != new_key {
-        return old_key == new_key;
-    }
-    table.key.iter().all(|column| {
-        let of = |(index, _): &(u16, Cell<'_>)| index == column;
-        old.columns().find(of) == new.columns().find(of)
-    })
 }
 
 #[cfg(test)]

@@ -1,0 +1,84 @@
+//! Why events could not be put together to transactions of the target.
+use alloc::string::String;
+
+use super::binlog::{FieldError, RowsError, TransactionError};
+use crate::model::ident::TableName;
+use crate::stop::SchemaDrift;
+
+/// The stream cannot be read on. Drop the assembler and begin again from the checkpoint, at once or after an
+/// operator has looked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MySqlAssembleError {
+    /// An event could not be read, or makes no sense where it is.
+    #[error(transparent)]
+    Transaction(#[from] TransactionError),
+    /// A description of a table, or the front of a row event, could not be read.
+    #[error(transparent)]
+    Field(#[from] FieldError),
+    /// Rows could not be read.
+    #[error(transparent)]
+    Rows(#[from] RowsError),
+    /// The source and the target do not agree on a table.
+    #[error(transparent)]
+    Drift(#[from] SchemaDrift),
+    /// A row of a table that was never described.
+    #[error(
+        "source broke the replication protocol: table number {table} was not described before its rows"
+    )]
+    UnknownTable {
+        /// The number.
+        table: u64,
+    },
+    /// A table with two columns of one name for the target.
+    #[error("column \"{column}\" of {table} would be a column of the target for the second time")]
+    ColumnTwice {
+        /// The source table.
+        table: TableName,
+        /// The column.
+        column: String,
+    },
+    /// Rows have other columns than their table.
+    #[error("source broke the replication protocol: rows of {table} do not have its columns")]
+    Cells {
+        /// The source table.
+        table: TableName,
+    },
+    /// An inserted row lacks values.
+    #[error(
+        "the binary log does not have all values of a row that was inserted into {table}; run at the source: SET \
+         GLOBAL binlog_row_image = FULL, make all sessions new, and copy the table again"
+    )]
+    InsertIncomplete {
+        /// The source table.
+        table: TableName,
+    },
+    /// The source does not say how columns are called.
+    #[error(
+        "the binary log does not name the columns of {table}; run at the source: SET GLOBAL \
+         binlog_row_metadata = FULL, or give --fetchMetadata"
+    )]
+    Unnamed {
+        /// The source table.
+        table: TableName,
+    },
+    /// A statement changed rows, and the binary log does not have them.
+    #[error(
+        "the binary log has a statement that changes rows, not the rows: run at the source SET GLOBAL \
+         binlog_format = ROW, make all sessions new, and copy the tables again that the statement changed"
+    )]
+    StatementFormat,
+    /// A table was emptied.
+    #[error(
+        "the source ran TRUNCATE; empty the table in the target, too, and go on with --truncate ignore, or let \
+         it be done with --truncate apply"
+    )]
+    Truncated,
+    /// A transaction is larger than what may be held.
+    #[error(
+        "a transaction of the source has more than {limit} bytes of rows; give more --memoryLimit"
+    )]
+    TooLarge {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+}

@@ -1,0 +1,260 @@
+//! Events of a binary log → transactions of the target.
+//!
+//! ```text
+//! GTID  BEGIN  TABLE_MAP  rows…  XID      Told::Transaction
+//! GTID  BEGIN  rows of other databases    Told::Transaction without changes: the position goes on
+//! GTID  ALTER TABLE …                     the same
+//! ```
+//!
+//! A source position is a set of GTIDs, which has no order. So what is told carries the name of its transaction, and
+//! who reads the source counts them.
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::mem;
+use core::ops::Range;
+
+use bytes::Bytes;
+
+use super::binlog::StatementKind;
+use super::binlog::event::{Rows, RowsKind as EventKind};
+use super::binlog::format::Checksum;
+use super::binlog::rows::{Images, RowsChange, RowsEvent, RowsKind};
+use super::binlog::step::{Begin, Step, TransactionLimits};
+use super::binlog::transactions::Transactions;
+pub use super::mysql_assemble_error::MySqlAssembleError;
+pub use super::mysql_table::MySqlTables;
+use super::mysql_table::{Mapped, Tables};
+use super::pg_options::TruncatePolicy;
+use super::row_change::{Of, Updated};
+use crate::model::gtid::{AnyGtid, GtidPosition};
+use crate::model::mutation::Mutation;
+use crate::model::row::Row;
+use crate::model::time::WallTime;
+
+/// Limits and policies.
+#[derive(Clone, Copy, Debug)]
+pub struct MySqlOptions {
+    /// What to do when the source empties a table.
+    pub truncate: TruncatePolicy,
+    /// The largest transaction, in bytes of rows.
+    pub transaction_bytes_max: usize,
+    /// Of the events.
+    pub limits: TransactionLimits,
+}
+
+/// What a source has told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// A transaction is over: committed, or without anything for the target.
+    Transaction {
+        /// Its name.
+        gtid: AnyGtid,
+        /// When it committed, by the clock of the server that it was first committed on.
+        committed: WallTime,
+        /// In the order the source applied them. Maybe none.
+        mutations: Vec<Mutation>,
+    },
+}
+
+/// Puts the events of one stream together to transactions. Dead after an error.
+#[derive(Debug)]
+pub struct MySqlTransactions {
+    transactions: Transactions,
+    work: Work,
+}
+
+/// All but where transactions begin and end.
+#[derive(Debug)]
+struct Work {
+    tables: Tables,
+    options: MySqlOptions,
+    // What has come of the transaction that is open.
+    mutations: Vec<Mutation>,
+    held_bytes: usize,
+    committed: WallTime,
+    // How much had come at each savepoint: changes, and their bytes.
+    savepoints: BTreeMap<usize, (usize, usize)>,
+    told: Vec<Told>,
+    cells: Vec<u8>,
+}
+
+impl MySqlTransactions {
+    /// Begins to read a stream that begins after `position`. `checksum` is what the server adds to events before it
+    /// has described them.
+    #[must_use]
+    pub fn new(
+        position: GtidPosition,
+        checksum: Checksum,
+        tables: MySqlTables,
+        options: MySqlOptions,
+    ) -> Self {
+        let work = Work {
+            tables: Tables::new(tables),
+            options,
+            mutations: Vec::new(),
+            held_bytes: 0,
+            committed: WallTime { micros: 0 },
+            savepoints: BTreeMap::new(),
+            told: Vec::new(),
+            cells: Vec::new(),
+        };
+        Self { transactions: Transactions::new(position, checksum, options.limits), work }
+    }
+
+    /// Takes the next event, whole, and appends what it completes to `told`.
+    ///
+    /// # Errors
+    ///
+    /// See [`MySqlAssembleError`]. `self` is dead then; what is in `told` is right and may be used.
+    pub fn event(&mut self, event: &[u8], told: &mut Vec<Told>) -> Result<(), MySqlAssembleError> {
+        let Self { transactions, work } = self;
+        let taken = transactions.event(event, |step| work.step(&step));
+        told.append(&mut work.told);
+        taken
+    }
+
+    /// Where transactions begin and end, and what the position is.
+    #[must_use]
+    pub const fn transactions(&self) -> &Transactions {
+        &self.transactions
+    }
+}
+
+impl Work {
+    fn step(&mut self, step: &Step<'_>) -> Result<(), MySqlAssembleError> {
+        match *step {
+            Step::Begin(Begin { committed, .. }) => {
+                self.forget();
+                self.committed = committed;
+            }
+            Step::TableMap(map) => self.tables.describe(map)?,
+            Step::Rows(rows) => self.rows(rows)?,
+            Step::RowsQuery(_) => (),
+            Step::Statement(_, kind) => self.statement(kind)?,
+            Step::Savepoint(number) => {
+                self.savepoints.insert(number, (self.mutations.len(), self.held_bytes));
+            }
+            Step::RollbackTo(number) => {
+                // One that we do not know was set before anything changed.
+                let (length, bytes) = self.savepoints.get(&number).copied().unwrap_or_default();
+                self.mutations.truncate(length);
+                self.held_bytes = bytes;
+            }
+            Step::Commit(gtid) => {
+                let mutations = mem::take(&mut self.mutations);
+                self.tell(gtid, mutations);
+            }
+            // Its rows come again where its outcome is told.
+            Step::Rollback(gtid) | Step::Prepared(gtid) => self.tell(gtid, Vec::new()),
+            Step::Abandoned(_) => self.forget(),
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, gtid: AnyGtid, mutations: Vec<Mutation>) {
+        self.told.push(Told::Transaction { gtid, committed: self.committed, mutations });
+        self.forget();
+    }
+
+    fn forget(&mut self) {
+        self.mutations.clear();
+        self.held_bytes = 0;
+        self.savepoints.clear();
+        self.tables.forget();
+    }
+
+    fn statement(&self, kind: StatementKind) -> Result<(), MySqlAssembleError> {
+        match (kind, self.options.truncate) {
+            (StatementKind::Rows, _) => Err(MySqlAssembleError::StatementFormat),
+            (StatementKind::Truncate, TruncatePolicy::Stop | TruncatePolicy::Apply) => {
+                Err(MySqlAssembleError::Truncated)
+            }
+            // What a table looks like from here on its next rows say.
+            (StatementKind::Truncate, TruncatePolicy::Ignore)
+            | (StatementKind::Schema | StatementKind::Temporary | StatementKind::Other, _) => {
+                Ok(())
+            }
+        }
+    }
+
+    fn rows(&mut self, rows: &Rows<'_>) -> Result<(), MySqlAssembleError> {
+        let known = self.tables.usable(rows.table)?;
+        let Some(mapped) = &*known else { return Ok(()) };
+        let mapped = mapped.as_ref().map_err(Clone::clone)?;
+        let kind = row_kind(rows);
+        let post_header = u8::try_from(rows.post_header_bytes).unwrap_or(u8::MAX);
+        let event = RowsEvent::parse(kind, post_header, &rows.body)?;
+        if kind.change != RowsChange::Write {
+            mapped.check_identified(self.tables.catalog().table(mapped.table))?;
+        }
+        // All images of the event share one buffer.
+        let (mut cells, mut found) = (mem::take(&mut self.cells), Vec::new());
+        cells.clear();
+        let mut read = mapped.plan.rows(&event)?;
+        while let Some(images) = read.read_next(&mut cells)? {
+            found.push(images);
+        }
+        let bytes = Bytes::copy_from_slice(&cells);
+        self.cells = cells;
+        for images in found {
+            self.change(mapped, &bytes, images)?;
+        }
+        let limit = self.options.transaction_bytes_max;
+        if limit < self.held_bytes { Err(MySqlAssembleError::TooLarge { limit }) } else { Ok(()) }
+    }
+
+    fn change(
+        &mut self,
+        mapped: &Mapped,
+        bytes: &Bytes,
+        images: Images,
+    ) -> Result<(), MySqlAssembleError> {
+        let catalog = Arc::clone(self.tables.catalog());
+        let of =
+            Of { id: mapped.table, table: catalog.table(mapped.table), source: &mapped.source };
+        let row = |range: Range<usize>| {
+            let row = Row::new(Arc::clone(&mapped.layout), bytes.slice(range));
+            row.map_err(|_| MySqlAssembleError::Cells { table: mapped.source.clone() })
+        };
+        let (before, after) = (images.before.map(row), images.after.map(row));
+        match (before.transpose()?, after.transpose()?) {
+            // What the source fills in it alone knows.
+            (None, Some(new)) if new.has_unchanged() => {
+                let table = mapped.source.clone();
+                return Err(MySqlAssembleError::InsertIncomplete { table });
+            }
+            (None, Some(new)) => self.push(of.insert(new)?),
+            (Some(old), Some(new)) => {
+                let incomplete = new.has_unchanged();
+                let Updated { old, new, unchanged: _ } = of.update(Some(old), new, incomplete)?;
+                if let Some(old) = old {
+                    self.push(old);
+                }
+                self.push(new);
+            }
+            (Some(old), None) => self.push(of.delete(old)?),
+            (None, None) => (),
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, mutation: Mutation) {
+        self.held_bytes = self.held_bytes.saturating_add(mutation.len_bytes());
+        self.mutations.push(mutation);
+    }
+}
+
+/// What a row event looks like.
+const fn row_kind(rows: &Rows<'_>) -> RowsKind {
+    let (change, partial) = match rows.kind {
+        EventKind::Write => (RowsChange::Write, false),
+        EventKind::Update => (RowsChange::Update, false),
+        EventKind::Delete => (RowsChange::Delete, false),
+        EventKind::PartialUpdate => (RowsChange::Update, true),
+    };
+    RowsKind { change, extra: rows.has_extra, partial }
+}
+
+#[cfg(test)]
+mod tests;
