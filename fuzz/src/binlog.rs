@@ -82,8 +82,10 @@ impl Stream {
             input = rest;
             let mut item = item.to_vec();
             seal(&mut item, self.decoder.format().map_or(Checksum::None, |format| format.checksum));
-            if let Ok(decoded) = self.decoder.decode(&item) {
-                let format = self.decoder.format().expect("it was read or came before");
+            // What a server makes for us may come before the format is known.
+            if let Ok(decoded) = self.decoder.decode(&item)
+                && let Some(format) = self.decoder.format()
+            {
                 check_again(format, &decoded);
             }
             let story = &mut self.story;
@@ -299,6 +301,7 @@ pub(crate) fn binlog_corpus() -> Vec<(&'static str, Vec<u8>)> {
         ("refused-unknown", mysql().push(EventType(99), &Event::Ignorable(b"?")).items),
         ("refused-outside", mysql().query("BEGIN").items),
         ("others", others()),
+        ("before-the-format", before_the_format()),
         ("compressed", compressed()),
         ("largest", largest()),
     ];
@@ -360,6 +363,19 @@ fn others() -> Vec<u8> {
     let next = mysql().push(EventType::HEARTBEAT_LOG_EVENT_V2, &beat);
     let next = next.push(EventType::STOP_EVENT, &Event::Stop);
     [server.items, next.items].concat()
+}
+
+/// What a server sends first: the file that follows.
+fn before_the_format() -> Vec<u8> {
+    let mut server = mysql();
+    let file = Event::Rotate(Rotate { position: 4, file: b"binlog.000001" });
+    let mut first = EventWriter::new(mysql_format(Checksum::None), 1, 0);
+    let mut rotate = first.event(EventType::ROTATE_EVENT, &file);
+    // The flags of the header.
+    rotate[17] = 0x20;
+    let rest = std::mem::replace(&mut server.items, frame_item(&rotate));
+    server.items.extend(rest);
+    server.gtid("1").query("BEGIN").write().xid().items
 }
 
 fn compressed() -> Vec<u8> {

@@ -77,6 +77,7 @@ const REACHED: &[(&str, &str, usize)] = &[
     ("binlog", "statement", 3),
     ("binlog", "rollback", 4),
     ("binlog", "others", 9),
+    ("binlog", "before-the-format", 4),
     ("binlog", "compressed", 3),
     // Prepared, and a transaction of one row.
     ("binlog", "xa-commit", 5),
