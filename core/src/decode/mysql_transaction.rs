@@ -9,6 +9,7 @@
 //! A source position is a set of GTIDs, which has no order. So what is told carries the name of its transaction, and
 //! who reads the source counts them.
 use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem;
@@ -16,12 +17,12 @@ use core::ops::Range;
 
 use bytes::Bytes;
 
-use super::binlog::StatementKind;
 use super::binlog::event::{Rows, RowsKind as EventKind};
 use super::binlog::format::Checksum;
 use super::binlog::rows::{Images, RowsChange, RowsEvent, RowsKind};
 use super::binlog::step::{Begin, Step, TransactionLimits};
 use super::binlog::transactions::Transactions;
+use super::binlog::{StatementKind, TransactionError};
 pub use super::mysql_assemble_error::MySqlAssembleError;
 pub use super::mysql_table::MySqlTables;
 use super::mysql_table::{Mapped, Tables};
@@ -136,8 +137,9 @@ impl Work {
                 self.savepoints.insert(number, (self.mutations.len(), self.held_bytes));
             }
             Step::RollbackTo(number) => {
-                // One that we do not know was set before anything changed.
-                let (length, bytes) = self.savepoints.get(&number).copied().unwrap_or_default();
+                let had = self.savepoints.get(&number).copied();
+                let unset = || TransactionError::NoSavepoint { name: format!("number {number}") };
+                let (length, bytes) = had.ok_or_else(unset)?;
                 self.mutations.truncate(length);
                 self.held_bytes = bytes;
             }

@@ -197,10 +197,13 @@ impl<D: Dial> ReplicaSession<D> {
                 command.put_u32_le(server_id);
             }
         }
-        let registered = tokio::time::timeout(self.limit, register(&mut self.packets, server_id));
-        let (to, limit) = (self.to.clone(), self.limit);
-        registered.await.map_err(|_| ReplicaError::TimedOut { to, limit })??;
-        self.packets.command(&command).await?;
+        let asking = async {
+            register(&mut self.packets, server_id).await?;
+            Ok::<(), ReplicaError>(self.packets.command(&command).await?)
+        };
+        let asked = tokio::time::timeout(self.limit, asking).await;
+        let (to, limit) = (self.to, self.limit);
+        asked.map_err(|_| ReplicaError::TimedOut { to, limit })??;
         Ok(EventStream { packets: self.packets })
     }
 }
@@ -217,7 +220,8 @@ impl<D: Dial> std::fmt::Debug for EventStream<D> {
 }
 
 impl<D: Dial> EventStream<D> {
-    /// Waits for the next event: its header, its body, and its checksum if the server has one. Cancel safe.
+    /// Waits for the next event: its header, its body, and its checksum if the server has one. Cancel safe. Whoever
+    /// waits has the limit: the server has said that it sends a heartbeat.
     ///
     /// # Errors
     ///

@@ -7,6 +7,8 @@ use alloc::vec::Vec;
 
 use bytes::BufMut;
 
+use super::json_path::escaped;
+
 /// A parsed document.
 enum Node {
     Literal(u8),
@@ -221,20 +223,7 @@ impl Parser<'_> {
         loop {
             match chars.next()? {
                 '"' => break,
-                '\\' => text.push(match chars.next()? {
-                    'b' => '\u{8}',
-                    'f' => '\u{c}',
-                    'n' => '\n',
-                    'r' => '\r',
-                    't' => '\t',
-                    'u' => {
-                        let (digits, rest) = chars.as_str().split_at_checked(4)?;
-                        chars = rest.chars();
-                        char::from_u32(u32::from_str_radix(digits, 16).ok()?)?
-                    }
-                    other @ ('"' | '\\' | '/') => other,
-                    _ => return None,
-                }),
+                '\\' => text.push(escaped(&mut chars)?),
                 other => text.push(other),
             }
         }

@@ -1,5 +1,6 @@
 //! Paths into JSON documents, as the server writes them: `$.name[0]."other name"[last-1]`.
 use alloc::vec::Vec;
+use core::str::Chars;
 
 use super::charset::put_char;
 
@@ -84,26 +85,28 @@ fn unquote(text: &str) -> Option<(Vec<u8>, &str)> {
     loop {
         match chars.next()? {
             '"' => return Some((name, chars.as_str())),
-            '\\' => put_char(
-                &mut name,
-                match chars.next()? {
-                    'b' => '\u{8}',
-                    'f' => '\u{c}',
-                    'n' => '\n',
-                    'r' => '\r',
-                    't' => '\t',
-                    'u' => {
-                        let (digits, rest) = chars.as_str().split_at_checked(4)?;
-                        chars = rest.chars();
-                        char::from_u32(u32::from_str_radix(digits, 16).ok()?)?
-                    }
-                    other @ ('"' | '\\' | '/') => other,
-                    _ => return None,
-                },
-            ),
+            '\\' => put_char(&mut name, escaped(&mut chars)?),
             other => put_char(&mut name, other),
         }
     }
+}
+
+/// What stands behind a backslash.
+pub(super) fn escaped(chars: &mut Chars<'_>) -> Option<char> {
+    Some(match chars.next()? {
+        'b' => '\u{8}',
+        'f' => '\u{c}',
+        'n' => '\n',
+        'r' => '\r',
+        't' => '\t',
+        'u' => {
+            let (digits, rest) = chars.as_str().split_at_checked(4)?;
+            *chars = rest.chars();
+            char::from_u32(u32::from_str_radix(digits, 16).ok()?)?
+        }
+        other @ ('"' | '\\' | '/') => other,
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

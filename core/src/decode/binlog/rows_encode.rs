@@ -5,9 +5,10 @@ use alloc::vec::Vec;
 
 use bytes::BufMut;
 
+use super::encode_number::put_packed;
 use super::rows::{RowsChange, RowsKind};
 use super::table_map::{MapColumn, TableMap};
-use super::table_map_encode::{put_bitmap, put_len, put_packed, put_table_id};
+use super::table_map_encode::{put_bitmap, put_len, put_table_id};
 use super::value_encode::put_value;
 use crate::model::row::Cell;
 

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use bytes::BufMut;
 
+use super::encode_number::put_packed;
 use super::table_map::{BinlogFlavor, MapColumn, TableMap, bitmap_len, meta_len};
 use super::table_map_extra::{Sort, field};
 
@@ -45,25 +46,6 @@ pub(super) fn put_table_id(out: &mut Vec<u8>, table_id: u64, post_header_len: u8
     let (used, unused) = bytes.split_at(len);
     assert!(unused.iter().all(|byte| *byte == 0), "table id {table_id} is too large");
     out.put_slice(used);
-}
-
-/// Writes a packed number.
-pub(super) fn put_packed(out: &mut Vec<u8>, number: u64) {
-    match number {
-        0..=250 => out.put_uint_le(number, 1),
-        251..=0xffff => {
-            out.put_u8(252);
-            out.put_uint_le(number, 2);
-        }
-        0x1_0000..=0xff_ffff => {
-            out.put_u8(253);
-            out.put_uint_le(number, 3);
-        }
-        _ => {
-            out.put_u8(254);
-            out.put_u64_le(number);
-        }
-    }
 }
 
 pub(super) fn put_len(out: &mut Vec<u8>, len: usize) {

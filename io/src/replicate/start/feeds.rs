@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use replicator_core::Failure;
 use replicator_core::model::catalog::Catalog;
-use replicator_core::model::ident::{SchemaName, TableName};
+use replicator_core::model::ident::{Quoted, SchemaName, TableName};
 use replicator_core::model::mode::Mode;
 use replicator_core::model::position::PartitionId;
 use replicator_core::model::time::Hlc;
@@ -132,11 +132,7 @@ impl Laggards {
         for (feed, promised) in self.behind(promised) {
             let name = match &feed {
                 Feed::Schema => self.schema.to_string(),
-                Feed::Table(table) => {
-                    let database = self.schema.database.as_ref();
-                    let database = database.map(|name| format!("\"{name}\".")).unwrap_or_default();
-                    format!("{database}{table}")
-                }
+                Feed::Table(table) => format!("{}.{}", self.schema, Quoted(&table.table)),
             };
             warn!(
                 schema = %self.schema, %promised,
