@@ -8,6 +8,7 @@ mod duration;
 mod flags;
 mod inert;
 mod make_jwt;
+mod mylogical;
 mod redact;
 mod start;
 
@@ -20,21 +21,22 @@ pub(crate) use self::bytes::parse_bytes;
 pub(crate) use self::duration::GoDuration;
 pub(crate) use self::flags::{
     Additions, Applying, Compression, Connections, Hidden, LogFormat, Observing, PgLogicalFlags,
-    Pools, ProcessFlags, Recording, Reject, StagingSchema, Truncate,
+    Pools, ProcessFlags, Recording, Reject, StagingSchema, Truncate, Truncating,
 };
 pub(crate) use self::make_jwt::MakeJwtFlags;
+pub(crate) use self::mylogical::{MyLogicalFlags, ZeroDates};
 pub(crate) use self::start::{Listening, Modes, StartFlags};
 
 /// Commands that the documents have and this version has not.
-const NOT_BUILT: [&str; 2] = ["mylogical", "oraclelogminer"];
+const NOT_BUILT: [&str; 1] = ["oraclelogminer"];
 
-/// Replicates changes between PostgreSQL and CockroachDB, continuously and exactly once.
+/// Replicates changes from PostgreSQL, MySQL and MariaDB to CockroachDB and back, continuously and exactly once.
 #[derive(Debug, Parser)]
 #[command(
     name = "replicator",
     version,
     args_override_self = true,
-    after_help = "The commands mylogical and oraclelogminer are not built yet in this version."
+    after_help = "The command oraclelogminer is not built yet in this version."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -49,6 +51,9 @@ pub(crate) enum Command {
     /// Replicates from PostgreSQL logical replication to CockroachDB or PostgreSQL.
     #[command(name = "pglogical", args_override_self = true)]
     PgLogical(Box<PgLogicalFlags>),
+    /// Replicates from the binary log of MySQL or MariaDB to CockroachDB or PostgreSQL.
+    #[command(name = "mylogical", args_override_self = true)]
+    MyLogical(Box<MyLogicalFlags>),
     /// Takes what CockroachDB changefeeds bring by HTTP back to the original database.
     #[command(name = "start", args_override_self = true)]
     Start(Box<StartFlags>),

@@ -1,5 +1,6 @@
 //! Flags become checked values. After this nobody reads a flag again.
 mod check;
+mod mylogical;
 mod observing;
 mod shown;
 mod start;
@@ -12,18 +13,19 @@ use replicator_core::decode::pg_transaction::TruncatePolicy;
 use replicator_core::model::ident::{SchemaName, parse_parts};
 use replicator_core::{Config, OnReject, Retry};
 use replicator_io::pg::pool::PoolLimits;
-use replicator_io::replicate::{PIECE_BYTES_MAX, PgLogicalSettings};
+use replicator_io::replicate::{ForwardSettings, PIECE_BYTES_MAX, PgLogicalSettings};
 
 pub(crate) use self::check::UsageError;
 use self::check::{count, given, not_empty, not_negative, size, time};
+pub(crate) use self::mylogical::mylogical;
 pub(crate) use self::observing::{
     Compression, ListenAddress, LogFormat, LogSettings, ObservingConfig, Snapshots, recording,
 };
-pub(crate) use self::shown::{shown, start_shown};
+pub(crate) use self::shown::{mylogical_shown, pglogical_shown, start_shown};
 pub(crate) use self::start::{Certificate, Staged, StartConfig, start};
 use crate::cli::{
     Additions, Applying, Connections, GoDuration, Hidden, PgLogicalFlags, Pools, ProcessFlags,
-    Reject, StagingSchema, Truncate, parse_bytes,
+    Reject, StagingSchema, Truncate, Truncating, parse_bytes,
 };
 
 /// Less memory than this would hold the source back more than it saves.
@@ -32,6 +34,9 @@ const MEMORY_MIN_BYTES: u64 = 8 << 20;
 /// The checkpoint follows the target by at most this. What lies between is recorded in the target, so
 /// a short time costs writes and a long one costs log at the source.
 const SAVE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// What connection strings look like.
+const POSTGRES_URL: &str = "postgresql://user:password@host:5432/database";
 
 /// Prepared statements that a staging connection keeps: more than there are.
 const STAGING_STATEMENTS_MAX: usize = 16;
@@ -59,40 +64,72 @@ pub(crate) fn pglogical(
     flags: &PgLogicalFlags,
     seed: u64,
 ) -> Result<(PgLogicalSettings, Vec<String>), UsageError> {
-    let PgLogicalFlags { connections, position, applying, pools, additions, truncating, .. } =
-        flags;
-    no_userscript(applying)?;
-    let Schemas { target_schema, staging_schema } = Schemas::new(connections)?;
-    let apply_timeout = time("applyTimeout", applying.apply_timeout, Duration::from_secs(30))?;
-    let [target_pool, staging_pool] = pool_limits(pools, apply_timeout)?;
+    let position = &flags.position;
     let mut warnings = flags.inert.warnings();
-    let applies_max = applies_max(applying.parallelism, &target_pool, &mut warnings)?;
-    let staging = connections.staging_conn.as_ref();
-    let staging = staging.filter(|Hidden(text)| !text.trim().is_empty());
+    let forward = Forward {
+        connections: &flags.connections,
+        applying: &flags.applying,
+        pools: &flags.pools,
+        additions: &flags.additions,
+        truncating: &flags.truncating,
+    };
+    let source = flags.connections.source_conn.as_ref();
     let settings = PgLogicalSettings {
-        source: conninfo("sourceConn", "source", connections.source_conn.as_ref())?,
-        target: conninfo("targetConn", "target", connections.target_conn.as_ref())?,
-        staging: staging.map(|text| conninfo("stagingConn", "staging", Some(text))).transpose()?,
-        target_schema,
-        staging_schema,
-        staging_create: connections.staging.staging_create_schema,
+        source: conninfo("sourceConn", "source", POSTGRES_URL, source)?,
         slot: not_empty("slotName", &position.slot_name)?,
         publication: given(position.publication_name.as_ref()).map(str::to_owned),
         standby_timeout: time("standbyTimeout", position.standby_timeout, Duration::from_secs(5))?,
-        core: core(applying, additions, applies_max, seed)?,
-        piece_bytes_max: PIECE_BYTES_MAX,
-        truncate: match truncating.truncate {
-            Truncate::Stop => TruncatePolicy::Stop,
-            Truncate::Apply => TruncatePolicy::Apply,
-            Truncate::Ignore => TruncatePolicy::Ignore,
-        },
-        apply_timeout,
-        dlq_table: dlq_table(&applying.dlq_table_name)?,
-        schema_refresh: refresh(applying.schema_refresh),
-        target_pool,
-        staging_pool,
+        forward: forward.settings(seed, &mut warnings)?,
     };
     Ok((settings, warnings))
+}
+
+/// The flags of all commands that read an ordered source.
+struct Forward<'a> {
+    connections: &'a Connections,
+    applying: &'a Applying,
+    pools: &'a Pools,
+    additions: &'a Additions,
+    truncating: &'a Truncating,
+}
+
+impl Forward<'_> {
+    fn settings(
+        &self,
+        seed: u64,
+        warnings: &mut Vec<String>,
+    ) -> Result<ForwardSettings, UsageError> {
+        let Self { connections, applying, pools, additions, truncating } = self;
+        no_userscript(applying)?;
+        let Schemas { target_schema, staging_schema } = Schemas::new(connections)?;
+        let apply_timeout = time("applyTimeout", applying.apply_timeout, Duration::from_secs(30))?;
+        let [target_pool, staging_pool] = pool_limits(pools, apply_timeout)?;
+        let applies_max = applies_max(applying.parallelism, &target_pool, warnings)?;
+        let target = connections.target_conn.as_ref();
+        let staging = connections.staging_conn.as_ref();
+        let staging = staging.filter(|Hidden(text)| !text.trim().is_empty());
+        let staging =
+            staging.map(|text| conninfo("stagingConn", "staging", POSTGRES_URL, Some(text)));
+        Ok(ForwardSettings {
+            target: conninfo("targetConn", "target", POSTGRES_URL, target)?,
+            staging: staging.transpose()?,
+            target_schema,
+            staging_schema,
+            staging_create: connections.staging.staging_create_schema,
+            core: core(applying, additions, applies_max, seed)?,
+            piece_bytes_max: PIECE_BYTES_MAX,
+            truncate: match truncating.truncate {
+                Truncate::Stop => TruncatePolicy::Stop,
+                Truncate::Apply => TruncatePolicy::Apply,
+                Truncate::Ignore => TruncatePolicy::Ignore,
+            },
+            apply_timeout,
+            dlq_table: dlq_table(&applying.dlq_table_name)?,
+            schema_refresh: refresh(applying.schema_refresh),
+            target_pool,
+            staging_pool,
+        })
+    }
 }
 
 fn no_userscript(applying: &Applying) -> Result<(), UsageError> {
@@ -109,16 +146,14 @@ fn no_userscript(applying: &Applying) -> Result<(), UsageError> {
 fn conninfo<T: FromStr<Err: fmt::Display>>(
     flag: &'static str,
     side: &str,
+    example: &str,
     text: Option<&Hidden>,
 ) -> Result<T, UsageError> {
     let text = text.map_or("", |Hidden(text)| text.trim());
     if text.is_empty() {
         return Err(UsageError::new(
             flag,
-            format!(
-                "must be set: the connection string of the {side} database, such as \
-                 postgresql://user:password@host:5432/database"
-            ),
+            format!("must be set: the connection string of the {side} database, such as {example}"),
         ));
     }
     text.parse().map_err(|error| UsageError::new(flag, format!("cannot be used: {error}")))

@@ -13,12 +13,12 @@ use replicator_io::clock::Clock;
 use replicator_io::metrics::{self, Limits, Metrics};
 use replicator_io::net::TcpDial;
 use replicator_io::recorder::{Recorder, RecorderSettings};
-use replicator_io::replicate::{self, PgLogicalSettings};
+use replicator_io::replicate::{self, MyLogicalSettings, PgLogicalSettings};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::cli::{PgLogicalFlags, ProcessFlags, StartFlags};
+use crate::cli::{MyLogicalFlags, PgLogicalFlags, ProcessFlags, StartFlags};
 use crate::config::{self, ObservingConfig, ProcessConfig, StartConfig, UsageError};
 use crate::observe::{Log, Lookouts, Shown};
 use crate::signal::{self, Signals};
@@ -37,6 +37,7 @@ pub(crate) struct Job {
 /// What there is to do.
 enum Work {
     PgLogical { settings: Box<PgLogicalSettings>, recording: Option<RecorderSettings> },
+    MyLogical { settings: Box<MyLogicalSettings>, recording: Option<RecorderSettings> },
     Start(Box<StartConfig>),
 }
 
@@ -44,13 +45,15 @@ impl Work {
     const fn command(&self) -> &'static str {
         match self {
             Self::PgLogical { .. } => "pglogical",
+            Self::MyLogical { .. } => "mylogical",
             Self::Start(_) => "start",
         }
     }
 
     fn shown(&self) -> Map<String, Value> {
         match self {
-            Self::PgLogical { settings, .. } => config::shown(settings),
+            Self::PgLogical { settings, .. } => config::pglogical_shown(settings),
+            Self::MyLogical { settings, .. } => config::mylogical_shown(settings),
             Self::Start(config) => config::start_shown(config),
         }
     }
@@ -58,7 +61,12 @@ impl Work {
     /// Which metrics there are, and what shares are shares of.
     fn measured(&self) -> (metrics::Command, Limits) {
         let (command, core) = match self {
-            Self::PgLogical { settings, .. } => (metrics::Command::PgLogical, &settings.core),
+            Self::PgLogical { settings, .. } => {
+                (metrics::Command::PgLogical, &settings.forward.core)
+            }
+            Self::MyLogical { settings, .. } => {
+                (metrics::Command::MyLogical, &settings.forward.core)
+            }
             Self::Start(config) => (metrics::Command::Start, &config.settings.core),
         };
         let (applies_max, buffered_bytes_max) = (core.applies_max, core.buffered_bytes_max);
@@ -79,6 +87,21 @@ impl Job {
             observing: ObservingConfig::new(&flags.observing)?,
             warnings,
             work: Work::PgLogical { settings: Box::new(settings), recording },
+        })
+    }
+
+    /// The job of `mylogical`.
+    pub(crate) fn mylogical(
+        process: &ProcessFlags,
+        flags: &MyLogicalFlags,
+    ) -> Result<Self, UsageError> {
+        let (settings, warnings) = config::mylogical(flags, crate::seed())?;
+        let recording = config::recording(&flags.recording)?;
+        Ok(Self {
+            process: ProcessConfig::new(process)?,
+            observing: ObservingConfig::new(&flags.observing)?,
+            warnings,
+            work: Work::MyLogical { settings: Box::new(settings), recording },
         })
     }
 
@@ -142,6 +165,10 @@ impl Job {
                 recorder = recording.map(Recorder::create).transpose()?;
                 Box::pin(pglogical(*settings, stopped, metrics, recorder.clone()))
             }
+            Work::MyLogical { settings, recording } => {
+                recorder = recording.map(Recorder::create).transpose()?;
+                Box::pin(mylogical(*settings, stopped, metrics, recorder.clone()))
+            }
             Work::Start(config) => {
                 let hang_ups = signals.hang_ups();
                 Box::pin(start::run(*config, stopped, metrics, hang_ups))
@@ -173,5 +200,15 @@ async fn pglogical(
     recorder: Option<Recorder>,
 ) -> anyhow::Result<()> {
     replicate::pglogical(TcpDial, settings, stopped, metrics, recorder).await?;
+    Ok(())
+}
+
+async fn mylogical(
+    settings: MyLogicalSettings,
+    stopped: watch::Receiver<bool>,
+    metrics: Arc<Metrics>,
+    recorder: Option<Recorder>,
+) -> anyhow::Result<()> {
+    replicate::mylogical(TcpDial, settings, stopped, metrics, recorder).await?;
     Ok(())
 }

@@ -43,6 +43,7 @@ fn main() -> ExitCode {
             Err(refusal) => refuse(&refusal),
         },
         Command::PgLogical(flags) => run(Job::pglogical(&cli.process, &flags)),
+        Command::MyLogical(flags) => run(Job::mylogical(&cli.process, &flags)),
         Command::Start(flags) => run(Job::start(&cli.process, &flags)),
     }
 }

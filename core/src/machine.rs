@@ -83,7 +83,7 @@ impl Machine {
     pub fn resume(config: Config, catalog: Arc<Catalog>, durable: Durable, now: MonoTime) -> Self {
         let swept = match durable.checkpoint {
             Some(Position::Hlc(hlc)) => hlc,
-            Some(Position::Lsn(_)) | None => Hlc::default(),
+            Some(Position::Lsn(_) | Position::Ordinal(_)) | None => Hlc::default(),
         };
         let checkpoint = durable.checkpoint;
         let limits = Limits {
@@ -267,7 +267,9 @@ impl Machine {
             self.pause = retry::Pause::default();
             match position {
                 Position::Hlc(through) => self.retire.allow(through),
-                Position::Lsn(_) => effects.push(Effect::Acknowledge(position)),
+                Position::Lsn(_) | Position::Ordinal(_) => {
+                    effects.push(Effect::Acknowledge(position));
+                }
             }
         } else {
             let known = self.retire.finished(op) || self.horizon.finished(op);

@@ -65,6 +65,7 @@ fn line(step: &Step<'_>) -> String {
         Step::Commit(gtid) => format!("commit {}", short(*gtid)),
         Step::Rollback(gtid) => format!("rollback {}", short(*gtid)),
         Step::Prepared(gtid) => format!("prepared {}", short(*gtid)),
+        Step::Idle => "idle".to_owned(),
         Step::Abandoned(gtid) => format!("abandoned {}", short(*gtid)),
     }
 }

@@ -150,6 +150,7 @@ impl Story {
                 self.ended = Some(*gtid);
             }
             Step::Prepared(_) => assert_eq!(self.open, None, "prepared inside of another"),
+            Step::Idle => assert_eq!(self.open, None, "idle inside of a transaction"),
             // It may not have begun yet.
             Step::Abandoned(gtid) => {
                 assert!(

@@ -76,7 +76,7 @@ const REACHED: &[(&str, &str, usize)] = &[
     ("binlog", "tagged", 4),
     ("binlog", "statement", 3),
     ("binlog", "rollback", 4),
-    ("binlog", "others", 9),
+    ("binlog", "others", 11),
     ("binlog", "before-the-format", 4),
     ("binlog", "compressed", 3),
     // Prepared, and a transaction of one row.

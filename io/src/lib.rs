@@ -8,6 +8,7 @@ pub mod http;
 pub mod metrics;
 pub mod mysql;
 pub mod net;
+pub mod ordinals;
 pub mod pg;
 pub mod port;
 pub mod preflight;

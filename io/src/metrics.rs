@@ -35,8 +35,21 @@ pub use self::schema::SchemaMetrics;
 pub enum Command {
     /// `pglogical`, which reads one replication stream.
     PgLogical,
+    /// `mylogical`, which reads one binary log.
+    MyLogical,
     /// `start`, which changefeeds call.
     Start,
+}
+
+impl Command {
+    /// How metrics call the stream that it reads, if it reads one.
+    const fn stream(self) -> Option<&'static str> {
+        match self {
+            Self::PgLogical => Some("pglogical"),
+            Self::MyLogical => Some("mylogical"),
+            Self::Start => None,
+        }
+    }
 }
 
 /// What shares of something are shares of.
@@ -66,7 +79,7 @@ impl Metrics {
     #[must_use]
     pub fn new(command: Command, limits: Limits, wall: fn() -> WallTime) -> Self {
         let registry = Registry::new();
-        let shared = SharedFamilies::new(&registry, command == Command::PgLogical);
+        let shared = SharedFamilies::new(&registry, command.stream());
         let (open, schemas) = (AtomicBool::new(false), Mutex::default());
         Self { registry, command, limits, wall, shared, process: None, open, schemas }
     }
@@ -124,7 +137,7 @@ impl Metrics {
             .filter_map(|schema| {
                 let reason = schema.readiness().err()?;
                 Some(match self.command {
-                    Command::PgLogical => reason,
+                    Command::PgLogical | Command::MyLogical => reason,
                     Command::Start => format!("schema {}: {reason}", schema.label()),
                 })
             })

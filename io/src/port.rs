@@ -38,7 +38,8 @@ pub trait Source: Send {
     fn answer(&mut self, request: RequestId);
 }
 
-/// Where we keep what must survive us.
+/// Where we keep what must survive us. A store for ordered sources keeps no rows: it has a beginning and a checkpoint,
+/// and the rest as it is here.
 pub trait Staging: Clone + Send + Sync + 'static {
     /// Begins a run: fences off every earlier one, here and in the target, and loads what survived.
     ///
@@ -54,10 +55,12 @@ pub trait Staging: Clone + Send + Sync + 'static {
     /// See [`Failure`].
     fn read(
         &self,
-        after: Hlc,
-        through: Hlc,
-        rows_max: u32,
-    ) -> impl Future<Output = Result<StagedPage, Failure>> + Send;
+        _after: Hlc,
+        _through: Hlc,
+        _rows_max: u32,
+    ) -> impl Future<Output = Result<StagedPage, Failure>> + Send {
+        async { Err(unsupported()) }
+    }
 
     /// Does [`Effect::RetireStaged`](replicator_core::Effect::RetireStaged).
     ///
@@ -66,9 +69,11 @@ pub trait Staging: Clone + Send + Sync + 'static {
     /// See [`Failure`].
     fn retire(
         &self,
-        fence: Fence,
-        through: Hlc,
-    ) -> impl Future<Output = Result<(), Failure>> + Send;
+        _fence: Fence,
+        _through: Hlc,
+    ) -> impl Future<Output = Result<(), Failure>> + Send {
+        async { Err(unsupported()) }
+    }
 
     /// Does [`Effect::SaveCheckpoint`](replicator_core::Effect::SaveCheckpoint). Forward only.
     ///
@@ -88,10 +93,12 @@ pub trait Staging: Clone + Send + Sync + 'static {
     /// See [`Failure`].
     fn save_resolved(
         &self,
-        fence: Fence,
-        partition: PartitionId,
-        resolved: Hlc,
-    ) -> impl Future<Output = Result<(), Failure>> + Send;
+        _fence: Fence,
+        _partition: PartitionId,
+        _resolved: Hlc,
+    ) -> impl Future<Output = Result<(), Failure>> + Send {
+        async { Err(unsupported()) }
+    }
 
     /// Does [`Effect::SaveHorizon`](replicator_core::Effect::SaveHorizon). Forward only.
     ///
@@ -100,16 +107,20 @@ pub trait Staging: Clone + Send + Sync + 'static {
     /// See [`Failure`].
     fn save_horizon(
         &self,
-        fence: Fence,
-        through: Hlc,
-    ) -> impl Future<Output = Result<(), Failure>> + Send;
+        _fence: Fence,
+        _through: Hlc,
+    ) -> impl Future<Output = Result<(), Failure>> + Send {
+        async { Err(unsupported()) }
+    }
 
     /// What [`save_horizon`](Self::save_horizon) saved last; zero if nothing.
     ///
     /// # Errors
     ///
     /// See [`Failure`].
-    fn horizon(&self) -> impl Future<Output = Result<Hlc, Failure>> + Send;
+    fn horizon(&self) -> impl Future<Output = Result<Hlc, Failure>> + Send {
+        async { Err(unsupported()) }
+    }
 
     /// Does [`Effect::Stage`](replicator_core::Effect::Stage). Idempotent on (table, key, time).
     ///
@@ -123,10 +134,18 @@ pub trait Staging: Clone + Send + Sync + 'static {
     /// See [`Failure`].
     fn stage(
         &self,
-        fence: Fence,
-        rows: Vec<TimedMutation>,
-        floor: Hlc,
-    ) -> impl Future<Output = Result<(), Failure>> + Send;
+        _fence: Fence,
+        _rows: Vec<TimedMutation>,
+        _floor: Hlc,
+    ) -> impl Future<Output = Result<(), Failure>> + Send {
+        async { Err(unsupported()) }
+    }
+}
+
+/// An ordered source stages no rows, so a machine of one never asks for it.
+fn unsupported() -> Failure {
+    let detail = "this store keeps positions of ordered sources, not staged rows".to_owned();
+    Failure::Rejected { detail, at: None }
 }
 
 /// Staged rows in (time, key) order.

@@ -125,7 +125,7 @@ impl Ledger {
 fn place(history: &History, tx: usize, index: usize, mutation: &Mutation) -> usize {
     let commit = &history.commits()[tx];
     match commit.position {
-        Position::Lsn(_) => index,
+        Position::Lsn(_) | Position::Ordinal(_) => index,
         Position::Hlc(_) => {
             let found = commit.mutations.iter().position(|other| other == mutation);
             found.expect("the transaction is whole")
@@ -137,7 +137,7 @@ fn place(history: &History, tx: usize, index: usize, mutation: &Mutation) -> usi
 fn i4_a_transaction_is_whole(history: &History, tx: usize, got: &[Mutation]) {
     let commit = &history.commits()[tx];
     let whole = match commit.position {
-        Position::Lsn(_) => commit.mutations == got,
+        Position::Lsn(_) | Position::Ordinal(_) => commit.mutations == got,
         Position::Hlc(_) => {
             let rest = got.iter().filter(|mutation| commit.mutations.contains(mutation));
             got.len() == commit.mutations.len() && rest.count() == got.len()

@@ -67,7 +67,7 @@ impl Bench {
         let applying = PgTargetOptions {
             dialect: Dialect { product, database: "app".to_owned() },
             catalog: Arc::clone(&catalog),
-            record: Some(Record::in_staging(store.record_names(), product)),
+            record: Some(Record::in_staging(store.record_names(), product, None)),
             apply_timeout: timeout,
             dead_letters: Some(TableName::new("public", "replicator_dlq")),
         };

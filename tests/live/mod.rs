@@ -9,6 +9,7 @@ mod failback;
 mod faults;
 mod fixtures;
 mod large;
+mod mylogical;
 mod mysql_source;
 mod mysql_target;
 mod preflight;

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use replicator_io::mysql::conninfo::MySqlConnInfo;
-use replicator_io::mysql::replica::{EventStream, ReplicaSession, Since};
+use replicator_io::mysql::replica::{EventStream, Replica, ReplicaSession, Since};
 use replicator_io::net::TcpDial;
 use replicator_tests::mysql::{Kind, Server};
 use tokio::time::timeout;
@@ -80,6 +80,11 @@ async fn a_session_logs_in_by_the_servers_plugins_with_and_without_tls() -> Resu
     Ok(())
 }
 
+fn replica(server_id: u32) -> Replica {
+    let uuid = format!("00000000-0000-0000-0000-{server_id:012}");
+    Replica { server_id, uuid }
+}
+
 /// Reads events until this many of these kinds have come.
 async fn count(events: &mut EventStream<TcpDial>, kinds: [u8; 2], wanted: usize) -> Result<()> {
     let mut seen = 0;
@@ -113,7 +118,7 @@ async fn all_events_since_a_position_come_and_heartbeats_when_there_are_none() -
             Kind::MySql => Since::GtidSet(&[0; 8]),
             Kind::MariaDb => Since::GtidPosition(&position),
         };
-        let mut events = session.stream(77, Duration::from_secs(1), since).await?;
+        let mut events = session.stream(&replica(77), Duration::from_secs(1), since).await?;
         count(&mut events, INSERTS, 5).await?;
         count(&mut events, HEARTBEATS, 2).await?;
         // An event of more than one packet.
@@ -141,7 +146,7 @@ async fn a_purged_position_is_refused() -> Result<()> {
             Kind::MySql => Since::GtidSet(&[0; 8]),
             Kind::MariaDb => Since::GtidPosition("0-77777-1"),
         };
-        let mut events = session.stream(78, Duration::from_secs(1), since).await?;
+        let mut events = session.stream(&replica(78), Duration::from_secs(1), since).await?;
         let error = loop {
             match timeout(LIMIT, events.next()).await? {
                 Ok(event) => ensure!(event.get(4).is_some_and(|kind| !INSERTS.contains(kind))),

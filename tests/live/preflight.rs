@@ -4,7 +4,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use replicator_core::dialect::Product;
 use replicator_core::model::ident::SchemaName;
-use replicator_io::preflight::{self, Findings, Options, Report, Severity, Side, StagingOptions};
+use replicator_io::preflight::{
+    self, Findings, Options, Report, Severity, Side, StagingOptions, TargetOptions,
+};
 use replicator_io::staging::schema::StagingName;
 use replicator_tests::postgres::{self, Server};
 use tokio_postgres::Client;
@@ -36,9 +38,11 @@ impl Pair {
         let options = Options {
             slot: "molt_slot".to_owned(),
             publication: None,
-            target_schema,
-            staging: Some(StagingOptions { name, create: true }),
-            answer_limit: Duration::from_secs(20),
+            target: TargetOptions {
+                schema: target_schema,
+                staging: Some(StagingOptions { name, create: true }),
+                answer_limit: Duration::from_secs(20),
+            },
         };
         Ok(Self { server, source, target, options })
     }
@@ -133,7 +137,7 @@ async fn a_pair_that_fits_has_no_findings_and_all_facts() -> Result<()> {
 #[tokio::test]
 async fn an_empty_start_is_led_to_a_clean_one_by_the_offered_sql() -> Result<()> {
     let mut pair = Pair::start().await?;
-    if let Some(staging) = &mut pair.options.staging {
+    if let Some(staging) = &mut pair.options.target.staging {
         staging.create = false;
     }
     pair.source.batch_execute(TABLES).await?;
@@ -317,7 +321,7 @@ async fn missing_rights_on_the_target_are_granted_by_the_offered_sql() -> Result
     pair.apply_fixes(&report.findings).await?;
     check(&pair.run_as(&pair.source, &writer).await?, &[]);
 
-    if let Some(staging) = &mut pair.options.staging {
+    if let Some(staging) = &mut pair.options.target.staging {
         staging.name.schema = "not there".to_owned();
     }
     let report = pair.run_as(&pair.source, &writer).await?;
@@ -325,7 +329,7 @@ async fn missing_rights_on_the_target_are_granted_by_the_offered_sql() -> Result
     pair.apply_fixes(&report.findings).await?;
     check(&pair.run_as(&pair.source, &writer).await?, &[]);
 
-    pair.options.target_schema.database = Some("src".to_owned());
+    pair.options.target.schema.database = Some("src".to_owned());
     let other = "to database \"dst\", but --targetSchema names database \"src\"";
     check(&pair.run_as(&pair.source, &writer).await?, &[(Error, other)]);
     Ok(())
@@ -468,13 +472,13 @@ async fn a_server_that_does_not_answer_is_an_error_within_the_limit() -> Result<
     // Nobody can read pg_publication while this lock is held.
     let blocker = pair.server.client("src").await?;
     blocker.batch_execute("BEGIN; LOCK TABLE pg_catalog.pg_publication").await?;
-    pair.options.answer_limit = Duration::from_millis(300);
+    pair.options.target.answer_limit = Duration::from_millis(300);
     let outcome =
         preflight::run(&pair.source, &pair.target, Product::Postgres, &pair.options).await;
     let Err(error) = outcome else { bail!("an answer in spite of the lock") };
     assert_eq!(error.to_string(), "the source did not answer within 0.3 s");
     blocker.batch_execute("ROLLBACK").await?;
-    pair.options.answer_limit = Duration::from_secs(20);
+    pair.options.target.answer_limit = Duration::from_secs(20);
     check(&pair.run().await?, &[]);
     Ok(())
 }

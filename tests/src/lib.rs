@@ -18,6 +18,8 @@ pub mod databases;
 pub mod failback;
 pub mod feeder;
 pub mod history;
+
+pub mod moving;
 pub mod mysql;
 pub mod pair;
 pub mod postgres;

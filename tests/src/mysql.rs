@@ -30,7 +30,9 @@ impl Kind {
     /// Both.
     pub const ALL: [Self; 2] = [Self::MySql, Self::MariaDb];
 
-    const fn name(self) -> &'static str {
+    /// As it is part of names.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::MySql => "mysql",
             Self::MariaDb => "mariadb",
@@ -46,13 +48,14 @@ impl Kind {
         }
     }
 
-    /// The server that tests share, as long as somebody has it.
-    const fn shared(self) -> &'static Mutex<Weak<Server>> {
-        static MYSQL: Mutex<Weak<Server>> = Mutex::new(Weak::new());
-        static MARIADB: Mutex<Weak<Server>> = Mutex::new(Weak::new());
-        match self {
-            Self::MySql => &MYSQL,
-            Self::MariaDb => &MARIADB,
+    /// The servers that tests share, as long as somebody has them: one to write to, and one to read from.
+    const fn shared(self, is_source: bool) -> &'static Mutex<Weak<Server>> {
+        static SERVERS: [Mutex<Weak<Server>>; 4] = [const { Mutex::new(Weak::new()) }; 4];
+        match (self, is_source) {
+            (Self::MySql, false) => &SERVERS[0],
+            (Self::MySql, true) => &SERVERS[1],
+            (Self::MariaDb, false) => &SERVERS[2],
+            (Self::MariaDb, true) => &SERVERS[3],
         }
     }
 }
@@ -77,12 +80,26 @@ impl Server {
     ///
     /// It cannot be had here, no port is free, or it did not come up.
     pub fn shared(kind: Kind) -> Result<Arc<Self>> {
+        Self::one_of_all(kind, false)
+    }
+
+    /// The same, for those who read the binary log; see [`start_source`](Self::start_source).
+    ///
+    /// # Errors
+    ///
+    /// See [`shared`](Self::shared).
+    pub fn shared_source(kind: Kind) -> Result<Arc<Self>> {
+        Self::one_of_all(kind, true)
+    }
+
+    fn one_of_all(kind: Kind, is_source: bool) -> Result<Arc<Self>> {
         // Whoever comes while it is being started waits for it.
-        let mut shared = kind.shared().lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = kind.shared(is_source).lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(server) = shared.upgrade() {
             return Ok(server);
         }
-        let started = Arc::new(Self::start(kind)?);
+        let started =
+            Arc::new(if is_source { Self::start_source(kind) } else { Self::start(kind) }?);
         *shared = Arc::downgrade(&started);
         Ok(started)
     }

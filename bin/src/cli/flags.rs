@@ -79,10 +79,11 @@ impl From<&str> for Hidden {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connections and schemas", rename_all = "camelCase")]
 pub(crate) struct Connections {
-    /// The source database, the primary: postgresql://{user}:{password}@{host}:{port}/{database}
+    /// The source database, the primary: postgresql://{user}:{password}@{host}:{port}/{database}, and for
+    /// mylogical mysql://{user}:{password}@{host}:{port}/{database}
     #[arg(long, value_name = "URL", value_parser = hidden)]
     pub(crate) source_conn: Option<Hidden>,
-    /// The target database, with the same form of URL.
+    /// The target database: postgresql://{user}:{password}@{host}:{port}/{database}
     #[arg(long, value_name = "URL", value_parser = hidden)]
     pub(crate) target_conn: Option<Hidden>,
     /// The target schema, as database.schema or schema. Without it: schema public of the target

@@ -1,6 +1,8 @@
 //! Flags of the documented commands that have no effect on one of them. They are read and checked, so
 //! that scripts that pass one set of flags to every command work, and each one given is named in a
 //! warning.
+mod forward;
+pub(super) mod mylogical;
 pub(super) mod pglogical;
 pub(super) mod start;
 
@@ -18,8 +20,8 @@ pub(crate) trait Inerts {
     const COMMAND: &'static str;
     /// What help says above them.
     const HEADING: &'static str;
-    /// The flags.
-    const FLAGS: &'static [Inert];
+    /// The flags, in groups.
+    const FLAGS: &'static [&'static [Inert]];
 }
 
 /// What kind of value a flag takes.
@@ -119,7 +121,11 @@ impl<C: Inerts> InertFlags<C> {
 
 impl<C: Inerts> Args for InertFlags<C> {
     fn augment_args(command: Command) -> Command {
-        C::FLAGS.iter().fold(command, |command, flag| command.arg(flag.arg(C::HEADING)))
+        C::FLAGS
+            .iter()
+            .copied()
+            .flatten()
+            .fold(command, |command, flag| command.arg(flag.arg(C::HEADING)))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -131,7 +137,7 @@ impl<C: Inerts> FromArgMatches for InertFlags<C> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let is_given =
             |flag: &&Inert| matches.value_source(flag.name) == Some(ValueSource::CommandLine);
-        let given = C::FLAGS.iter().filter(is_given).collect();
+        let given = C::FLAGS.iter().copied().flatten().filter(is_given).collect();
         Ok(Self { given, command: PhantomData })
     }
 

@@ -1,10 +1,11 @@
 //! The configuration as `/_/diag` shows it: what counts, by flag, without secrets.
 use std::time::Duration;
 
+use replicator_core::decode::binlog::NoDates;
 use replicator_core::{Config, OnReject};
 use replicator_io::pg::pool::PoolLimits;
-use replicator_io::replicate::PgLogicalSettings;
 use replicator_io::replicate::start::Consistency;
+use replicator_io::replicate::{ForwardSettings, MyLogicalSettings, PgLogicalSettings};
 use serde_json::{Map, Value, json};
 
 use super::{Certificate, Staged, StartConfig};
@@ -14,18 +15,42 @@ type Entry = (&'static str, Value);
 
 /// Flags of `pglogical` and what became of them. Connection strings are reduced to user, database, host and
 /// port.
-pub(crate) fn shown(settings: &PgLogicalSettings) -> Map<String, Value> {
-    let PgLogicalSettings { core, target_pool, staging_pool, .. } = settings;
+pub(crate) fn pglogical_shown(settings: &PgLogicalSettings) -> Map<String, Value> {
     let entries = [
         ("sourceConn", json!(settings.source.to_string())),
+        ("slotName", json!(settings.slot)),
+        ("publicationName", json!(settings.publication)),
+        ("standbyTimeout", text(settings.standby_timeout)),
+    ];
+    map(entries.into_iter().chain(forward(&settings.forward)))
+}
+
+/// The same of `mylogical`.
+pub(crate) fn mylogical_shown(settings: &MyLogicalSettings) -> Map<String, Value> {
+    let zero_dates = match settings.zero_dates {
+        NoDates::Refuse => "stop",
+        NoDates::Null => "null",
+        NoDates::Keep => "keep",
+    };
+    let entries = [
+        ("sourceConn", json!(settings.source.to_string())),
+        ("defaultGTIDSet", json!(settings.default_gtids)),
+        ("fetchMetadata", json!(settings.fetch_metadata)),
+        ("replicationProcessID", json!(settings.server_id)),
+        ("zeroDates", json!(zero_dates)),
+    ];
+    map(entries.into_iter().chain(forward(&settings.forward)))
+}
+
+/// Of all commands that read an ordered source.
+fn forward(settings: &ForwardSettings) -> impl Iterator<Item = Entry> {
+    let ForwardSettings { core, target_pool, staging_pool, .. } = settings;
+    let entries = [
         ("targetConn", json!(settings.target.to_string())),
         ("stagingConn", json!(settings.staging.as_ref().map(ToString::to_string))),
         ("targetSchema", json!(settings.schema_label())),
         ("stagingSchema", json!(settings.staging_schema.join("."))),
         ("stagingCreateSchema", json!(settings.staging_create)),
-        ("slotName", json!(settings.slot)),
-        ("publicationName", json!(settings.publication)),
-        ("standbyTimeout", text(settings.standby_timeout)),
         ("applyTimeout", text(settings.apply_timeout)),
         ("dlqTableName", json!(settings.dlq_table)),
         ("schemaRefresh", json!(settings.schema_refresh.map(text))),
@@ -34,7 +59,7 @@ pub(crate) fn shown(settings: &PgLogicalSettings) -> Map<String, Value> {
         ("stagingMaxLifetime", text(staging_pool.age_max)),
         ("truncate", json!(format!("{:?}", settings.truncate).to_lowercase())),
     ];
-    map(entries.into_iter().chain(applying(core)).chain(target(target_pool)))
+    entries.into_iter().chain(applying(core)).chain(target(target_pool))
 }
 
 /// The same of `start`.

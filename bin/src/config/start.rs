@@ -10,8 +10,8 @@ use replicator_io::staging::embedded::EmbeddedSettings;
 
 use super::check::{UsageError, count, given, not_negative, size, time};
 use super::{
-    ListenAddress, applies_max, conninfo, core, dlq_table, names, no_userscript, pool_limits,
-    refresh, staging_schema,
+    ListenAddress, POSTGRES_URL, applies_max, conninfo, core, dlq_table, names, no_userscript,
+    pool_limits, refresh, staging_schema,
 };
 use crate::cli::{Hidden, Listening, Modes, StartFlags};
 
@@ -78,7 +78,8 @@ pub(crate) fn start(
     let body_bytes_max = half.min(Limits::default().body_bytes_max);
     let body = Limits { body_bytes_max, line_bytes_max, ..Limits::default() };
     let two_minutes = Duration::from_secs(120);
-    let target = conninfo("targetConn", "original", connections.target_conn.as_ref())?;
+    let target =
+        conninfo("targetConn", "original", POSTGRES_URL, connections.target_conn.as_ref())?;
     let progress_table = progress_table(flags.progress.target_progress_table.as_ref())?;
     let settings = StartSettings {
         target,
@@ -111,7 +112,7 @@ pub(crate) fn start(
     let staged = match connections.staging_conn.as_ref().filter(|text| is_given(Some(text))) {
         None => Staged::File(EmbeddedSettings::new(flags.observing.data_dir.clone())),
         Some(text) => Staged::Database(Box::new(StagingSettings {
-            conninfo: conninfo("stagingConn", "staging", Some(text))?,
+            conninfo: conninfo("stagingConn", "staging", POSTGRES_URL, Some(text))?,
             schema,
             create: connections.staging.staging_create_schema,
             reader_index: !staging.stage_disable_create_table_reader_index,

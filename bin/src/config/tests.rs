@@ -9,8 +9,8 @@ use replicator_io::pg::pool::PoolLimits;
 use replicator_io::replicate::PgLogicalSettings;
 
 use super::{
-    Compression, ListenAddress, ObservingConfig, ProcessConfig, UsageError, pglogical, recording,
-    shown,
+    Compression, ListenAddress, ObservingConfig, ProcessConfig, UsageError, pglogical,
+    pglogical_shown, recording,
 };
 use crate::cli::{Cli, Command, PgLogicalFlags, parse};
 
@@ -28,7 +28,9 @@ fn parsed(line: &str) -> Cli {
 fn flags(line: &str) -> Box<PgLogicalFlags> {
     match parsed(line).command {
         Command::PgLogical(flags) => flags,
-        Command::MakeJwt(_) | Command::Start(_) | Command::Version => panic!("another command"),
+        Command::MakeJwt(_) | Command::MyLogical(_) | Command::Start(_) | Command::Version => {
+            panic!("another command")
+        }
     }
 }
 
@@ -49,7 +51,7 @@ fn the_defaults_are_the_documented_ones() {
     let (config, warnings) = config("").unwrap();
     let seconds = Duration::from_secs;
     assert_eq!(
-        config.core,
+        config.forward.core,
         Config {
             batch_rows_max: 1_000,
             batch_txs_max: 1_000,
@@ -78,15 +80,18 @@ fn the_defaults_are_the_documented_ones() {
         statements_max: 128,
         wait_max: seconds(30),
     };
-    assert_eq!(config.target_pool, pool);
-    assert_eq!(config.staging_pool, PoolLimits { statements_max: 16, ..pool });
+    assert_eq!(config.forward.target_pool, pool);
+    assert_eq!(config.forward.staging_pool, PoolLimits { statements_max: 16, ..pool });
     assert_eq!((config.slot.as_str(), config.publication), ("replicator", None));
-    assert_eq!((config.standby_timeout, config.apply_timeout), (seconds(5), seconds(30)));
-    assert_eq!((config.schema_refresh, config.truncate), (Some(seconds(60)), TruncatePolicy::Stop));
-    assert_eq!(config.dlq_table, "replicator_dlq");
-    assert_eq!((config.target_schema, config.staging), (None, None));
-    assert_eq!(config.staging_schema, ["_replicator", "public"]);
-    assert!(!config.staging_create);
+    assert_eq!((config.standby_timeout, config.forward.apply_timeout), (seconds(5), seconds(30)));
+    assert_eq!(
+        (config.forward.schema_refresh, config.forward.truncate),
+        (Some(seconds(60)), TruncatePolicy::Stop)
+    );
+    assert_eq!(config.forward.dlq_table, "replicator_dlq");
+    assert_eq!((config.forward.target_schema, config.forward.staging), (None, None));
+    assert_eq!(config.forward.staging_schema, ["_replicator", "public"]);
+    assert!(!config.forward.staging_create);
     assert_eq!(warnings, [""; 0]);
 }
 
@@ -97,12 +102,12 @@ fn zero_stands_for_the_default_where_documented() {
                  --standbyTimeout 0 --targetMaxPoolSize 0 --targetIdleTime 0 --targetMaxLifetime 0 \
                  --targetStatementCacheSize 0 --memoryLimit 0";
     let (zeros, defaults) = (good(zeros), good(""));
-    assert_eq!(zeros.core, defaults.core);
-    assert_eq!(zeros.target_pool, defaults.target_pool);
-    assert_eq!(zeros.apply_timeout, defaults.apply_timeout);
+    assert_eq!(zeros.forward.core, defaults.forward.core);
+    assert_eq!(zeros.forward.target_pool, defaults.forward.target_pool);
+    assert_eq!(zeros.forward.apply_timeout, defaults.forward.apply_timeout);
     assert_eq!(zeros.standby_timeout, defaults.standby_timeout);
     for off in ["0", "-1", "-1s"] {
-        assert_eq!(good(&format!("--schemaRefresh {off}")).schema_refresh, None);
+        assert_eq!(good(&format!("--schemaRefresh {off}")).forward.schema_refresh, None);
     }
 }
 
@@ -114,26 +119,29 @@ fn values_arrive_where_they_belong() {
          --truncate apply --onReject dlq --dlqMaxPercent 5 --dlqTableName Dead \
          --publicationName molt_fetch --stagingConn postgresql://root@staging:1/x --stagingCreateSchema",
     );
-    assert_eq!((config.core.batch_rows_max, config.core.batch_txs_max), (5, 6));
-    assert_eq!(config.core.batch_age_max, Duration::from_secs(2));
+    assert_eq!((config.forward.core.batch_rows_max, config.forward.core.batch_txs_max), (5, 6));
+    assert_eq!(config.forward.core.batch_age_max, Duration::from_secs(2));
     let nano = Duration::from_nanos(1);
     let retry = Retry { tries_max: 3, delay_first: nano, delay_max: nano, factor: 1 };
-    assert_eq!(config.core.retry, retry);
-    assert_eq!((config.core.collapse, config.core.buffered_bytes_max), (false, 64 << 20));
-    assert_eq!(config.truncate, TruncatePolicy::Apply);
-    assert_eq!(config.core.on_reject, OnReject::DeadLetter { percent_max: 5 });
-    assert_eq!(config.dlq_table, "dead");
+    assert_eq!(config.forward.core.retry, retry);
+    assert_eq!(
+        (config.forward.core.collapse, config.forward.core.buffered_bytes_max),
+        (false, 64 << 20)
+    );
+    assert_eq!(config.forward.truncate, TruncatePolicy::Apply);
+    assert_eq!(config.forward.core.on_reject, OnReject::DeadLetter { percent_max: 5 });
+    assert_eq!(config.forward.dlq_table, "dead");
     assert_eq!(config.publication.as_deref(), Some("molt_fetch"));
-    assert_eq!(config.staging.unwrap().hosts[0].name, "staging");
-    assert!(config.staging_create);
+    assert_eq!(config.forward.staging.unwrap().hosts[0].name, "staging");
+    assert!(config.forward.staging_create);
 }
 
 #[test]
 fn an_empty_text_is_as_good_as_none() {
     let config =
         good("--publicationName= --targetSchema= --stagingConn= --userscript= --metricsAddr=");
-    assert_eq!((config.publication, config.target_schema), (None, None));
-    assert_eq!(config.staging, None);
+    assert_eq!((config.publication, config.forward.target_schema), (None, None));
+    assert_eq!(config.forward.staging, None);
 }
 
 #[test]
@@ -145,7 +153,7 @@ fn parallelism_is_held_to_four_fifths_of_the_pool() {
         ("--targetMaxPoolSize 1", 1, Some("--parallelism 16 is held to 1")),
     ] {
         let (config, warnings) = config(line).unwrap();
-        assert_eq!(config.core.applies_max, applies, "{line}");
+        assert_eq!(config.forward.core.applies_max, applies, "{line}");
         assert_eq!(warnings.len(), usize::from(warning.is_some()), "{line}");
         assert!(warnings.iter().all(|had| had.starts_with(warning.unwrap())), "{warnings:?}");
     }
@@ -166,15 +174,15 @@ fn schemas_have_one_or_two_parts() {
         ("\"My.App\"", schema(None, "My.App"), "defaultdb.My.App"),
     ] {
         let config = good(&format!("--targetSchema {text}"));
-        assert_eq!(config.target_schema, expected);
-        assert_eq!(config.schema_label(), label);
+        assert_eq!(config.forward.target_schema, expected);
+        assert_eq!(config.forward.schema_label(), label);
     }
-    assert_eq!(good("").schema_label(), "defaultdb.public");
+    assert_eq!(good("").forward.schema_label(), "defaultdb.public");
     for (text, parts) in [
         ("_replicator", &["_replicator"][..]),
         ("defaultdb._replicator", &["defaultdb", "_replicator"]),
     ] {
-        assert_eq!(good(&format!("--stagingSchema {text}")).staging_schema, parts);
+        assert_eq!(good(&format!("--stagingSchema {text}")).forward.staging_schema, parts);
     }
 }
 
@@ -210,7 +218,7 @@ fn what_cannot_be_used_is_said_with_the_flag_and_the_way_out() {
 #[test]
 fn nothing_that_is_shown_holds_a_password() {
     let config = good("--stagingConn postgresql://u:geheim@h/db");
-    let text = serde_json::Value::Object(shown(&config)).to_string();
+    let text = serde_json::Value::Object(pglogical_shown(&config)).to_string();
     assert!(text.contains("host=target") && text.contains("\"flushSize\":1000"), "{text}");
     assert!(!text.contains("geheim"), "{text}");
     assert!(!format!("{config:?}").contains("geheim"));

@@ -69,10 +69,19 @@ pub enum MySqlAssembleError {
     StatementFormat,
     /// A table was emptied.
     #[error(
-        "the source ran TRUNCATE; empty the table in the target, too, and go on with --truncate ignore, or let \
-         it be done with --truncate apply"
+        "the source ran TRUNCATE of {table}; empty the table in the target, too, and go on with --truncate \
+         ignore, or let it be done with --truncate apply"
     )]
-    Truncated,
+    Truncated {
+        /// The source table.
+        table: TableName,
+    },
+    /// A part of a table was emptied, and nobody says of which rows.
+    #[error(
+        "the source emptied a part of a table, such as a partition; delete the same rows in the target, and go \
+         on with --truncate ignore"
+    )]
+    PartTruncated,
     /// A transaction is larger than what may be held.
     #[error(
         "a transaction of the source has more than {limit} bytes of rows; give more --memoryLimit"

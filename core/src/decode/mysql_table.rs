@@ -76,6 +76,17 @@ impl Tables {
         &self.wanted.catalog
     }
 
+    /// The database of the source.
+    pub(super) fn database(&self) -> &str {
+        &self.wanted.database
+    }
+
+    /// The target table of a source table.
+    pub(super) fn target(&self, table: &str) -> Result<TableId, SchemaDrift> {
+        let target = TableName::new(&self.wanted.target_schema, table);
+        find_table(&self.wanted.catalog, &target).ok_or(SchemaDrift::NoTable { table: target })
+    }
+
     /// Remembers what a number means from here on.
     pub(super) fn describe(&mut self, described: &Described<'_>) -> Result<(), MySqlAssembleError> {
         let Described { table, post_header_bytes, body, .. } = *described;
@@ -118,11 +129,9 @@ impl Tables {
     }
 
     fn mapped(&self, map: &TableMap) -> Result<Mapped, MySqlAssembleError> {
-        let MySqlTables { catalog, target_schema, flavor, no_dates, columns, .. } = &self.wanted;
+        let MySqlTables { catalog, flavor, no_dates, columns, .. } = &self.wanted;
         let source = TableName::new(&map.schema, &map.table);
-        let target = TableName::new(target_schema, &map.table);
-        let id = find_table(catalog, &target);
-        let id = id.ok_or(SchemaDrift::NoTable { table: target })?;
+        let id = self.target(&map.table)?;
         let table = catalog.table(id);
         let known = columns.get(&map.table).map(Vec::as_slice).unwrap_or_default();
         let plan = RowPlan::new(map, *flavor, known, *no_dates)?;

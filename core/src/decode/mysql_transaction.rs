@@ -19,6 +19,7 @@ use bytes::Bytes;
 
 use super::binlog::event::{Rows, RowsKind as EventKind};
 use super::binlog::format::Checksum;
+use super::binlog::query::Query;
 use super::binlog::rows::{Images, RowsChange, RowsEvent, RowsKind};
 use super::binlog::step::{Begin, Step, TransactionLimits};
 use super::binlog::transactions::Transactions;
@@ -29,7 +30,9 @@ use super::mysql_table::{Mapped, Tables};
 use super::pg_options::TruncatePolicy;
 use super::row_change::{Of, Updated};
 use crate::model::gtid::{AnyGtid, GtidPosition};
-use crate::model::mutation::Mutation;
+use crate::model::ident::TableName;
+use crate::model::key::RowKey;
+use crate::model::mutation::{Change, Mutation};
 use crate::model::row::Row;
 use crate::model::time::WallTime;
 
@@ -56,6 +59,8 @@ pub enum Told {
         /// In the order the source applied them. Maybe none.
         mutations: Vec<Mutation>,
     },
+    /// All that the source has so far was told.
+    Idle,
 }
 
 /// Puts the events of one stream together to transactions. Dead after an error.
@@ -132,7 +137,7 @@ impl Work {
             Step::TableMap(map) => self.tables.describe(map)?,
             Step::Rows(rows) => self.rows(rows)?,
             Step::RowsQuery(_) => (),
-            Step::Statement(_, kind) => self.statement(kind)?,
+            Step::Statement(query, kind) => self.statement(query, kind)?,
             Step::Savepoint(number) => {
                 self.savepoints.insert(number, (self.mutations.len(), self.held_bytes));
             }
@@ -149,6 +154,7 @@ impl Work {
             }
             // Its rows come again where its outcome is told.
             Step::Rollback(gtid) | Step::Prepared(gtid) => self.tell(gtid, Vec::new()),
+            Step::Idle => self.told.push(Told::Idle),
             Step::Abandoned(_) => self.forget(),
         }
         Ok(())
@@ -166,18 +172,45 @@ impl Work {
         self.tables.forget();
     }
 
-    fn statement(&self, kind: StatementKind) -> Result<(), MySqlAssembleError> {
-        match (kind, self.options.truncate) {
-            (StatementKind::Rows, _) => Err(MySqlAssembleError::StatementFormat),
-            (StatementKind::Truncate, TruncatePolicy::Stop | TruncatePolicy::Apply) => {
-                Err(MySqlAssembleError::Truncated)
+    fn statement(
+        &mut self,
+        query: &Query<'_>,
+        kind: StatementKind,
+    ) -> Result<(), MySqlAssembleError> {
+        match kind {
+            StatementKind::Rows if query.may_change(self.tables.database()) => {
+                Err(MySqlAssembleError::StatementFormat)
             }
+            StatementKind::Truncate => self.truncate(query),
             // What a table looks like from here on its next rows say.
-            (StatementKind::Truncate, TruncatePolicy::Ignore)
-            | (StatementKind::Schema | StatementKind::Temporary | StatementKind::Other, _) => {
-                Ok(())
-            }
+            StatementKind::Rows
+            | StatementKind::Schema
+            | StatementKind::Temporary
+            | StatementKind::Other => Ok(()),
         }
+    }
+
+    fn truncate(&mut self, query: &Query<'_>) -> Result<(), MySqlAssembleError> {
+        let database = self.tables.database();
+        let emptied = query.emptied();
+        let is_ours = match &emptied {
+            Some((of, _)) => of == database,
+            None => query.may_change(database),
+        };
+        if !is_ours || self.options.truncate == TruncatePolicy::Ignore {
+            return Ok(());
+        }
+        let Some((database, table)) = emptied else {
+            return Err(MySqlAssembleError::PartTruncated);
+        };
+        if self.options.truncate == TruncatePolicy::Stop {
+            let table = TableName::new(&database, &table);
+            return Err(MySqlAssembleError::Truncated { table });
+        }
+        let table = self.tables.target(&table)?;
+        let key = RowKey::from_bytes(b"");
+        self.push(Mutation { table, key, change: Change::Truncate });
+        Ok(())
     }
 
     fn rows(&mut self, rows: &Rows<'_>) -> Result<(), MySqlAssembleError> {

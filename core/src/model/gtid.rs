@@ -6,6 +6,7 @@
 mod binary;
 mod error;
 mod maria;
+mod names;
 mod position;
 mod ranges;
 mod text;
@@ -16,7 +17,8 @@ use core::fmt;
 
 pub use error::{BinaryFault, GtidBinaryError, GtidFault, ParseGtidError, TooManyIntervals};
 pub use maria::{MariaGtid, MariaPosition};
-pub use position::{AnyGtid, GtidPosition};
+pub use names::{GtidNames, MariaNames};
+pub use position::{AnyGtid, BinlogFlavor, GtidPosition};
 use ranges::Ranges;
 
 /// How many runs of numbers a set may have. Servers have a few per source.

@@ -23,6 +23,9 @@ pub enum Position {
     Hlc(Hlc),
     /// PostgreSQL WAL offset of the end of a commit record.
     Lsn(Lsn),
+    /// The number of a transaction in its stream, for sources whose own positions have no order (sets of GTIDs).
+    /// Counted on from what was saved.
+    Ordinal(u64),
 }
 
 impl fmt::Display for Position {
@@ -30,6 +33,7 @@ impl fmt::Display for Position {
         match self {
             Self::Hlc(hlc) => hlc.fmt(f),
             Self::Lsn(lsn) => lsn.fmt(f),
+            Self::Ordinal(number) => write!(f, "#{number}"),
         }
     }
 }
@@ -41,6 +45,7 @@ impl Position {
         match self {
             Self::Hlc(Hlc { nanos, logical }) => alloc::format!("{nanos:020}.{logical:010}"),
             Self::Lsn(Lsn(bytes)) => alloc::format!("{bytes:016X}"),
+            Self::Ordinal(number) => alloc::format!("#{number:020}"),
         }
     }
 
@@ -55,6 +60,9 @@ impl Position {
         if let Some((nanos, logical)) = text.split_once('.') {
             let (nanos, logical) = (nanos.parse().ok()?, logical.parse().ok()?);
             return Some(Self::Hlc(Hlc { nanos, logical }));
+        }
+        if let Some(number) = text.strip_prefix('#') {
+            return Some(Self::Ordinal(number.parse().ok()?));
         }
         Some(Self::Lsn(Lsn(u64::from_str_radix(text, 16).ok()?)))
     }
@@ -190,6 +198,7 @@ mod tests {
             (Position::Lsn(Lsn(0xF)), Position::Lsn(Lsn(0x1_0000_0000))),
             (hlc(9, 10), hlc(10, 0)),
             (hlc(9, 9), hlc(9, 10)),
+            (Position::Ordinal(9), Position::Ordinal(10)),
         ] {
             assert!(low.to_sortable() < high.to_sortable());
             assert_eq!(Position::from_sortable(&low.to_sortable()), Some(low));
@@ -206,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_position_has_one_sortable_text() {
-        for text in ["", "10", "+00000000000000F", "000000000000000f", "1.1", "-1.0"] {
+        for text in ["", "10", "#10", "#", "+00000000000000F", "000000000000000f", "1.1", "-1.0"] {
             assert_eq!(Position::from_sortable(text), None, "{text}");
         }
     }

@@ -72,6 +72,10 @@ pub(super) fn put_position(out: &mut Vec<u8>, position: Position) {
             out.push(1);
             put_number(out, bytes);
         }
+        Position::Ordinal(number) => {
+            out.push(2);
+            put_number(out, number);
+        }
     }
 }
 
@@ -79,6 +83,7 @@ pub(super) fn position(rest: &mut Rest<'_>) -> Read<Position> {
     match rest.byte("a position")? {
         0 => Ok(Position::Hlc(hlc(rest)?)),
         1 => Ok(Position::Lsn(Lsn(rest.number("a position")?))),
+        2 => Ok(Position::Ordinal(rest.number("a position")?)),
         _ => Err(RecordError::Value { what: "a position" }),
     }
 }

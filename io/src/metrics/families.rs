@@ -34,9 +34,11 @@ pub(super) struct SharedFamilies {
     pub(super) aborted: IntCounterVec,
 }
 
-/// What a replication stream of PostgreSQL brings.
+/// What a replication stream brings.
 #[derive(Clone, Debug)]
 pub(super) struct StreamFamilies {
+    /// The kind of stream.
+    pub(super) name: &'static str,
     pub(super) mutations: IntCounterVec,
     pub(super) accepted: IntCounterVec,
     pub(super) empty_transactions: IntCounter,
@@ -193,12 +195,12 @@ impl fmt::Debug for Made {
 }
 
 impl SharedFamilies {
-    /// Makes them and adds them to `registry`; those of a replication stream if there is one.
-    pub(super) fn new(registry: &Registry, streams: bool) -> Self {
+    /// Makes them and adds them to `registry`; those of a replication stream if there is one, by its name.
+    pub(super) fn new(registry: &Registry, stream: Option<&'static str>) -> Self {
         let counters =
             |name, help| register(registry, IntCounterVec::new(Opts::new(name, help), &["code"]));
         Self {
-            stream: streams.then(|| StreamFamilies::new(registry)),
+            stream: stream.map(|name| StreamFamilies::new(registry, name)),
             retry_actions: register(
                 registry,
                 IntCounter::new(
@@ -219,12 +221,14 @@ impl SharedFamilies {
 }
 
 impl StreamFamilies {
-    fn new(registry: &Registry) -> Self {
-        let counter = |name, help| register(registry, IntCounter::new(name, help));
+    fn new(registry: &Registry, name: &'static str) -> Self {
+        let counter =
+            |of: &str, help| register(registry, IntCounter::new(format!("{name}_{of}"), help));
         let counters = |name, labels, help| {
             register(registry, IntCounterVec::new(Opts::new(name, help), labels))
         };
         Self {
+            name,
             mutations: counters(
                 "mutation_total",
                 &["source", "type"],
@@ -232,17 +236,14 @@ impl StreamFamilies {
             ),
             accepted: counters("acceptor_mutations_total", &["type"], ACCEPTED),
             empty_transactions: counter(
-                "pglogical_empty_transactions",
+                "empty_transactions",
                 "Source transactions without a change for the target.",
             ),
             dial_success: counter(
-                "pglogical_dial_success_total",
+                "dial_success_total",
                 "Successful starts of the replication stream.",
             ),
-            dial_failure: counter(
-                "pglogical_dial_failure_total",
-                "Failed starts of the replication stream.",
-            ),
+            dial_failure: counter("dial_failure_total", "Failed starts of the replication stream."),
         }
     }
 }

@@ -179,7 +179,7 @@ impl FeedMetrics {
     pub(super) fn status(&self, status: &Status) {
         let time = |position: Option<Position>| match position {
             Some(Position::Hlc(time)) => time,
-            Some(Position::Lsn(_)) | None => Hlc::default(),
+            Some(Position::Lsn(_) | Position::Ordinal(_)) | None => Hlc::default(),
         };
         let mut times = self.lock();
         times.proposed = times.proposed.max(status.frontier);

@@ -91,7 +91,7 @@ impl SchemaMetrics {
         shared: SharedFamilies,
     ) -> (Self, Made) {
         let kind = match command {
-            Command::PgLogical => None,
+            Command::PgLogical | Command::MyLogical => None,
             Command::Start => Some("cdc"),
         };
         let make = Maker::new(registry, label, kind);

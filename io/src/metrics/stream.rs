@@ -7,9 +7,6 @@ use replicator_core::{Event, Status};
 use super::families::{Maker, StreamFamilies};
 use super::wide;
 
-/// The `source` of these changes.
-const SOURCE: &str = "pglogical";
-
 /// See the [module docs](self).
 #[derive(Debug)]
 pub(super) struct StreamMetrics {
@@ -26,7 +23,7 @@ pub(super) struct StreamMetrics {
 impl StreamMetrics {
     pub(super) fn new(make: &Maker<'_>, families: StreamFamilies) -> Self {
         // Looked up once, because every row counts on them.
-        let mutations = |kind| families.mutations.with_label_values(&[SOURCE, kind]);
+        let mutations = |kind| families.mutations.with_label_values(&[families.name, kind]);
         Self {
             transactions: make
                 .counter("source_transactions_total", "Source transactions received."),

@@ -21,6 +21,9 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// is around it.
 const EVENT_BYTES_MAX: usize = (1 << 30) + (1 << 10);
 
+/// How long the server may wait for us to read, in seconds: a target can be slow for hours.
+const NOT_READ_SECONDS: u32 = 86_400;
+
 /// Commands (MySQL documentation, "Command Phase").
 const QUERY: u8 = 0x03;
 const BINLOG_DUMP: u8 = 0x12;
@@ -104,6 +107,16 @@ impl<D: Dial> std::fmt::Debug for ReplicaSession<D> {
     }
 }
 
+/// Who we are among those who read a server's binary log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replica {
+    /// Nobody else's number among the servers of the topology. MariaDB ends the connection of whoever has the same.
+    pub server_id: u32,
+    /// As other servers have one in `server_uuid`: 32 hexadecimal digits with four dashes. MySQL ends the connection
+    /// of whoever has the same, such as an earlier one of ours.
+    pub uuid: String,
+}
+
 /// Where the events are to begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Since<'a> {
@@ -152,25 +165,28 @@ impl<D: Dial> ReplicaSession<D> {
         asked.map_err(|_| ReplicaError::TimedOut { to: self.to.clone(), limit })?
     }
 
-    /// Says who we are, and asks for all events since a position. `server_id` is ours, and nobody else's among the
-    /// servers of the topology. From here on the server says something at least each `heartbeat`.
+    /// Says who we are, and asks for all events since a position. From here on the server says something at least each
+    /// `heartbeat`.
     ///
     /// # Errors
     ///
     /// See [`ReplicaError`]. A position that the server does not have any more is refused with the first event.
     pub async fn stream(
         mut self,
-        server_id: u32,
+        replica: &Replica,
         heartbeat: Duration,
         since: Since<'_>,
     ) -> Result<EventStream<D>, ReplicaError> {
-        let nanos = heartbeat.as_nanos();
+        let (Replica { server_id, uuid }, nanos) = (replica, heartbeat.as_nanos());
+        let server_id = *server_id;
         // The server says how it checks events; by this we say that we know checksums. Each name is the one that
-        // some version looks at.
+        // some version looks at. While we do not read for long it must not give up.
         self.query(&format!(
             "SET @master_heartbeat_period = {nanos}, @source_heartbeat_period = {nanos}, \
              @master_binlog_checksum = @@global.binlog_checksum, \
-             @source_binlog_checksum = @@global.binlog_checksum"
+             @source_binlog_checksum = @@global.binlog_checksum, \
+             @slave_uuid = '{uuid}', @replica_uuid = '{uuid}', \
+             SESSION net_write_timeout = {NOT_READ_SECONDS}"
         ))
         .await?;
         let mut command = Vec::new();

@@ -8,6 +8,7 @@
 //! Reads only. Nothing is created on the source, ever; the staging schema is made elsewhere.
 mod check;
 mod finding;
+pub mod mysql;
 mod source;
 mod target;
 
@@ -21,6 +22,8 @@ use thiserror::Error;
 use tokio_postgres::Client;
 
 pub use self::finding::{Finding, Findings, Fix, Severity, Side};
+use self::target::TargetFacts;
+use crate::mysql::replica::ReplicaError;
 use crate::staging::schema::StagingName;
 use crate::target::catalog::{self, CatalogError};
 use crate::target::product::{self, ProductError};
@@ -32,8 +35,15 @@ pub struct Options {
     pub slot: String,
     /// `--publicationName`; without it the only publication that holds tables is taken.
     pub publication: Option<String>,
-    /// `--targetSchema`: every published table is expected there, whatever its schema on the source.
-    pub target_schema: SchemaName,
+    /// What to look for in the target.
+    pub target: TargetOptions,
+}
+
+/// What is wanted of the target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetOptions {
+    /// `--targetSchema`: every table is expected there, whatever its schema on the source.
+    pub schema: SchemaName,
     /// The staging schema, if it is in the target.
     pub staging: Option<StagingOptions>,
     /// Longest wait for the answers of one side.
@@ -110,6 +120,9 @@ pub enum PreflightError {
         /// What it says it is.
         version: String,
     },
+    /// A MySQL or MariaDB source refused a question, or did not answer.
+    #[error("could not read what the source says about itself")]
+    Session(#[from] ReplicaError),
     /// The target's tables could not be read.
     #[error("could not read the target's tables")]
     Catalog(#[from] CatalogError),
@@ -133,20 +146,12 @@ pub async fn run(
     product: Product,
     options: &Options,
 ) -> Result<Report, PreflightError> {
-    let schema = options.target_schema.schema.as_str();
-    let staging = options.staging.as_ref();
-    let limit = options.answer_limit;
-    // Boxed, or the future of this function is carried around with all of theirs inside.
-    let target_facts = Box::pin(target::read(target, product, schema, staging.map(|s| &s.name)));
-    let catalog = Box::pin(catalog::load(target, product, schema));
-    let (server, source_facts, target_facts, catalog) = tokio::try_join!(
+    let schema = options.target.schema.schema.as_str();
+    let limit = options.target.answer_limit;
+    let (server, source_facts, (target_facts, catalog)) = tokio::try_join!(
         Box::pin(version(source, limit)),
         answer(Side::Source, limit, Box::pin(source::read(source))),
-        answer(Side::Target, limit, target_facts),
-        async {
-            let late = |_| PreflightError::TimedOut { side: Side::Target, limit };
-            Ok(tokio::time::timeout(limit, catalog).await.map_err(late)??)
-        },
+        read_target(target, product, &options.target),
     )?;
 
     let mut findings = Vec::new();
@@ -162,10 +167,7 @@ pub async fn run(
         let expected = check::tables::Expected { catalog: &catalog, product, schema };
         check::tables::tables(publication, &tables, expected, &mut findings);
     }
-    check::target::rights(&target_facts, &options.target_schema, &names, &mut findings);
-    if let Some(staging) = staging {
-        check::target::staging(&target_facts, &staging.name, staging.create, &mut findings);
-    }
+    check_target(&target_facts, &options.target, &names, &mut findings);
 
     let findings = Findings::new(findings);
     let source_server = source_facts.server.clone();
@@ -188,6 +190,36 @@ pub async fn run(
         "something is missing and no finding says what"
     );
     Ok(Report { findings, facts })
+}
+
+/// Asks the target.
+async fn read_target(
+    target: &Client,
+    product: Product,
+    options: &TargetOptions,
+) -> Result<(TargetFacts, Catalog), PreflightError> {
+    let (schema, limit) = (options.schema.schema.as_str(), options.answer_limit);
+    let staging = options.staging.as_ref().map(|staging| &staging.name);
+    // Boxed, or the future of this function is carried around with all of theirs inside.
+    let facts = Box::pin(target::read(target, product, schema, staging));
+    let catalog = Box::pin(catalog::load(target, product, schema));
+    tokio::try_join!(answer(Side::Target, limit, facts), async {
+        let late = |_| PreflightError::TimedOut { side: Side::Target, limit };
+        Ok(tokio::time::timeout(limit, catalog).await.map_err(late)??)
+    })
+}
+
+/// Judges what the target says. Rows will come for `wanted`.
+fn check_target(
+    facts: &TargetFacts,
+    options: &TargetOptions,
+    wanted: &[TableName],
+    findings: &mut Vec<Finding>,
+) {
+    check::target::rights(facts, &options.schema, wanted, findings);
+    if let Some(staging) = &options.staging {
+        check::target::staging(facts, &staging.name, staging.create, findings);
+    }
 }
 
 /// Where the source's log ends now; `None` on a replica.

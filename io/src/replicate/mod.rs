@@ -2,8 +2,9 @@
 //!
 //! It does not know where bytes come from: the program dials over TCP, the simulator over its own network.
 mod attempt;
-mod ground;
 mod identity;
+mod landing;
+mod mylogical;
 mod onlooker;
 mod settings;
 mod side;
@@ -15,7 +16,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use self::attempt::Attempt;
-pub use self::settings::{PIECE_BYTES_MAX, PgLogicalSettings};
+use self::landing::Landing;
+pub use self::mylogical::mylogical;
+pub use self::settings::{ForwardSettings, MyLogicalSettings, PIECE_BYTES_MAX, PgLogicalSettings};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::net::Dial;
@@ -35,18 +38,22 @@ pub async fn pglogical<D: Dial>(
     recorder: Option<Recorder>,
 ) -> Result<(), GaveUp> {
     let clock = Clock::start();
-    let metrics = metrics.schema(&settings.schema_label());
+    let metrics = metrics.schema(&settings.forward.schema_label());
+    let forward = Arc::new(settings.forward.clone());
     let settings = Arc::new(settings);
     let mut first = true;
     supervise(clock, Backoff::default(), stop.clone(), || {
         let attempt = Attempt {
-            dial: dial.clone(),
             settings: Arc::clone(&settings),
-            clock,
-            stop: stop.clone(),
-            metrics: Arc::clone(&metrics),
-            recorder: recorder.clone(),
-            first: std::mem::take(&mut first),
+            landing: Landing {
+                dial: dial.clone(),
+                settings: Arc::clone(&forward),
+                clock,
+                stop: stop.clone(),
+                metrics: Arc::clone(&metrics),
+                recorder: recorder.clone(),
+                first: std::mem::take(&mut first),
+            },
         };
         Box::pin(attempt.run())
     })

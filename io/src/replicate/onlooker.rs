@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::driver::Observer;
 use crate::metrics::SchemaMetrics;
+use crate::ordinals::Ordinals;
 use crate::source::pg::progress::Progress;
 use replicator_core::model::catalog::Catalog;
 use replicator_core::model::mutation::{ApplyRequest, Change, TableId};
@@ -18,10 +19,21 @@ use tracing::{debug, enabled, warn};
 pub(super) struct Onlooker {
     pub(super) metrics: Arc<SchemaMetrics>,
     pub(super) catalog: Arc<Catalog>,
-    /// Of a source that is told what is in the target.
-    pub(super) progress: Option<Progress>,
+    /// How positions are told.
+    pub(super) standing: Standing,
     /// The name of the table of dead letters.
     pub(super) dead_letters: String,
+}
+
+/// How positions of a source are told.
+#[derive(Debug)]
+pub(super) enum Standing {
+    /// They are times, which nobody is told.
+    Times,
+    /// To the source, which shows its operators what is applied.
+    Slot(Progress),
+    /// By what the numbers stand for.
+    Numbers(Ordinals),
 }
 
 impl Observer for Onlooker {
@@ -31,7 +43,9 @@ impl Observer for Onlooker {
 
     fn status(&self, status: &Status) {
         Observer::status(&*self.metrics, status);
-        if let (Some(Position::Lsn(applied)), Some(progress)) = (status.applied, &self.progress) {
+        if let (Some(Position::Lsn(applied)), Standing::Slot(progress)) =
+            (status.applied, &self.standing)
+        {
             progress.applied(applied);
         }
     }
@@ -99,7 +113,18 @@ impl Onlooker {
             }
         }
         if batch.piece.commits() {
-            debug!("progressed to LSN: {}", batch.position);
+            self.log_position(batch.position);
+        }
+    }
+    fn log_position(&self, position: Position) {
+        match &self.standing {
+            Standing::Times | Standing::Slot(_) => debug!("progressed to LSN: {position}"),
+            Standing::Numbers(ordinals) => {
+                if let Ok(place) = ordinals.place(position) {
+                    let executed = place.executed.to_string().replace('\n', "");
+                    debug!("progressed to consistent point: {executed}");
+                }
+            }
         }
     }
 }

@@ -1,22 +1,22 @@
-//! What one stream from a PostgreSQL source needs to know, as plain values.
+//! What one stream from an ordered source needs to know, as plain values.
 use std::time::Duration;
 
 use replicator_core::Config;
+use replicator_core::decode::binlog::NoDates;
 use replicator_core::decode::pg_transaction::TruncatePolicy;
 use replicator_core::model::ident::SchemaName;
 
+use crate::mysql::conninfo::MySqlConnInfo;
 use crate::pg::conninfo::ConnInfo;
 use crate::pg::pool::PoolLimits;
 
-/// Good for [`PgLogicalSettings::piece_bytes_max`]: it keeps a target busy and is a small part of what may be
+/// Good for [`ForwardSettings::piece_bytes_max`]: it keeps a target busy and is a small part of what may be
 /// held.
 pub const PIECE_BYTES_MAX: usize = 2 << 20;
 
-/// What `pglogical` needs.
+/// What all sources with an order need: where rows go, and how.
 #[derive(Clone, Debug)]
-pub struct PgLogicalSettings {
-    /// The source, the primary.
-    pub source: ConnInfo,
+pub struct ForwardSettings {
     /// The target.
     pub target: ConnInfo,
     /// The staging database if it is not the target.
@@ -27,12 +27,6 @@ pub struct PgLogicalSettings {
     pub staging_schema: Vec<String>,
     /// Whether to make the staging schema if it is missing.
     pub staging_create: bool,
-    /// The replication slot.
-    pub slot: String,
-    /// The publication; `None` is the only one of the database.
-    pub publication: Option<String>,
-    /// How often the source is told what is safe.
-    pub standby_timeout: Duration,
     /// Limits and delays of the machine.
     pub core: Config,
     /// A source transaction that is larger than this is applied in pieces of about this size, in bytes of
@@ -52,7 +46,39 @@ pub struct PgLogicalSettings {
     pub staging_pool: PoolLimits,
 }
 
-impl PgLogicalSettings {
+/// What `pglogical` needs.
+#[derive(Clone, Debug)]
+pub struct PgLogicalSettings {
+    /// The source, the primary.
+    pub source: ConnInfo,
+    /// The replication slot.
+    pub slot: String,
+    /// The publication; `None` is the only one of the database.
+    pub publication: Option<String>,
+    /// How often the source is told what is safe.
+    pub standby_timeout: Duration,
+    /// Where rows go.
+    pub forward: ForwardSettings,
+}
+
+/// What `mylogical` needs.
+#[derive(Clone, Debug)]
+pub struct MyLogicalSettings {
+    /// The source, the primary.
+    pub source: MySqlConnInfo,
+    /// Our number among the servers of the source's topology.
+    pub server_id: u32,
+    /// Which transactions the target has, if no position is saved: a set of GTIDs, or MariaDB's position.
+    pub default_gtids: Option<String>,
+    /// Whether to ask the source how columns are called.
+    pub fetch_metadata: bool,
+    /// What becomes of dates that no calendar has.
+    pub zero_dates: NoDates,
+    /// Where rows go.
+    pub forward: ForwardSettings,
+}
+
+impl ForwardSettings {
     /// The target schema as metrics and logs name it: `database.schema`.
     #[must_use]
     pub fn schema_label(&self) -> String {

@@ -1,3 +1,4 @@
 //! Where changes come from.
 pub mod changefeed;
+pub mod mysql;
 pub mod pg;

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `replicator_fences` | the number of the newest run of each stream |
 //! | `replicator_applied` | which runs of source transactions are in the target beyond the checkpoint |
+//! | `replicator_applied_gtids` | the same by name, for sources whose positions are sets of GTIDs |
 //! | `replicator_staging_tables` | which staging table the rows of a target table are in |
 //! | `replicator_layouts` | the columns of staged rows |
 //! | `replicator_newest` | the newest time that was ever staged of each row |
@@ -197,10 +198,20 @@ pub async fn prepare_rows(
         "id UUID PRIMARY KEY DEFAULT {uuid}, public_key TEXT NOT NULL, \
          active BOOL NOT NULL DEFAULT true"
     );
-    let [checkpoints, tables, layouts, revoked, leases] = ROW_TABLES;
+    let [checkpoints, tables, layouts, revoked] = ROW_TABLES;
     let newest = ("replicator_newest", newest.as_str());
     let keys = (PUBLIC_KEYS, keys.as_str());
-    make(client, name, &[checkpoints, tables, layouts, newest, keys, revoked, leases]).await?;
+    make(client, name, &[checkpoints, tables, layouts, newest, keys, revoked]).await?;
+    prepare_leases(client, name).await
+}
+
+/// Makes the table of leases, by which replicators that share the schema take turns.
+///
+/// # Errors
+///
+/// See [`StagingSchemaError`].
+pub async fn prepare_leases(client: &Client, name: &StagingName) -> Result<(), StagingSchemaError> {
+    make(client, name, &[(LEASES, LEASE_COLUMNS)]).await?;
     name_holders(client, name).await.map_err(|source| {
         let name = name.to_string();
         StagingSchemaError::Query { name, source }
@@ -248,7 +259,7 @@ pub(crate) const REVOKED_IDS: &str = "jwt_revoked_ids";
 /// Who works on a target schema. Times are in UTC.
 pub(super) const LEASES: &str = "leases";
 
-const ROW_TABLES: [(&str, &str); 5] = [
+const ROW_TABLES: [(&str, &str); 4] = [
     (
         "checkpoints",
         "group_name TEXT NOT NULL, source_hlc DECIMAL NOT NULL, partition TEXT NOT NULL, \
@@ -267,14 +278,12 @@ const ROW_TABLES: [(&str, &str); 5] = [
          PRIMARY KEY (staging_table, number)",
     ),
     (REVOKED_IDS, "id TEXT PRIMARY KEY"),
-    (
-        LEASES,
-        "name TEXT PRIMARY KEY, expires TIMESTAMP NOT NULL, nonce UUID NOT NULL, \
-         hostname TEXT NOT NULL",
-    ),
 ];
 
-const TABLES: [(&str, &str); 3] = [
+const LEASE_COLUMNS: &str = "name TEXT PRIMARY KEY, expires TIMESTAMP NOT NULL, nonce UUID NOT NULL, \
+         hostname TEXT NOT NULL";
+
+const TABLES: [(&str, &str); 4] = [
     ("memo", "key TEXT PRIMARY KEY, value BYTEA NOT NULL"),
     (
         "replicator_fences",
@@ -285,6 +294,12 @@ const TABLES: [(&str, &str); 3] = [
         "stream TEXT NOT NULL, fence INT8 NOT NULL, first_tx INT8 NOT NULL, after_position TEXT, \
          through_position TEXT NOT NULL, applied_at TIMESTAMPTZ NOT NULL DEFAULT now(), \
          CONSTRAINT replicator_applied_pkey PRIMARY KEY (stream, fence, first_tx)",
+    ),
+    (
+        "replicator_applied_gtids",
+        "stream TEXT NOT NULL, fence INT8 NOT NULL, first_tx INT8 NOT NULL, gtids TEXT NOT NULL, \
+         through_position TEXT NOT NULL, applied_at TIMESTAMPTZ NOT NULL DEFAULT now(), \
+         CONSTRAINT replicator_applied_gtids_pkey PRIMARY KEY (stream, fence, first_tx)",
     ),
 ];
 

@@ -237,7 +237,8 @@ impl<D: Dial> PgTarget<D> {
         script: Script,
     ) -> Result<Sent, Refusal> {
         let record = self.options.record.as_ref().filter(|_| script.commit);
-        let recorded = record.map(|record| record.of(fence, batch));
+        let recorded = record.map(|record| record.of(fence, batch)).transpose();
+        let recorded = recorded.map_err(|failure| Refusal { failure, item: None })?;
         // Work whose result must be seen before the commit keeps the commit back.
         let commit_along = !work.iter().any(Work::must_be_seen);
 

@@ -223,6 +223,7 @@ impl<D: Dial> TargetProgress for ProgressTable<D> {
             fence: Some(Fence(fence)),
             stream: (*stream).to_owned(),
             product: self.product,
+            ordinals: None,
         };
         Ok((record, applied))
     }

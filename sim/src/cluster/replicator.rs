@@ -9,7 +9,7 @@ use replicator_core::model::time::WallTime;
 use replicator_io::metrics::{Command, Limits, Metrics};
 use replicator_io::pg::conninfo::ConnInfo;
 use replicator_io::pg::pool::PoolLimits;
-use replicator_io::replicate::{PIECE_BYTES_MAX, PgLogicalSettings, pglogical};
+use replicator_io::replicate::{ForwardSettings, PIECE_BYTES_MAX, PgLogicalSettings, pglogical};
 use tokio::sync::watch;
 
 use super::checker::{DEAD_LETTERS, STAGING_SCHEMA};
@@ -65,7 +65,7 @@ impl Replicator {
         loop {
             let (stop, stopped) = watch::channel(false);
             *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(stop);
-            let core = self.settings.core;
+            let core = self.settings.forward.core;
             let limits = Limits {
                 applies_max: core.applies_max,
                 buffered_bytes_max: core.buffered_bytes_max,
@@ -138,16 +138,13 @@ pub fn settings(setup: &Setup, product: Product, random: &mut Random) -> PgLogic
         statements_max: random.pick(&[1, 4, 128]),
         wait_max: seconds(5),
     };
-    PgLogicalSettings {
-        source: conninfo("source"),
+    let standby_timeout = Duration::from_millis(random.pick(&[200, 1_000, 5_000]));
+    let forward = ForwardSettings {
         target: conninfo("target"),
         staging: None,
         target_schema: None,
         staging_schema: staging_schema(product),
         staging_create: true,
-        slot: SLOT.to_owned(),
-        publication: None,
-        standby_timeout: Duration::from_millis(random.pick(&[200, 1_000, 5_000])),
         core: Config {
             // A save that failed is tried again after this time; the program never has none.
             save_interval: core.save_interval.max(Duration::from_millis(10)),
@@ -160,5 +157,12 @@ pub fn settings(setup: &Setup, product: Product, random: &mut Random) -> PgLogic
         schema_refresh: random.pick(&[None, Some(seconds(4))]),
         target_pool: pool,
         staging_pool: PoolLimits { sessions_max: 2, statements_max: 16, ..pool },
+    };
+    PgLogicalSettings {
+        source: conninfo("source"),
+        slot: SLOT.to_owned(),
+        publication: None,
+        standby_timeout,
+        forward,
     }
 }

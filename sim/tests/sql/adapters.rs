@@ -12,7 +12,7 @@ use replicator_core::model::position::{Lsn, Position, TxSeq};
 use replicator_core::model::row::{Cell, Layout, Row, RowBuilder};
 use replicator_core::{Durable, Failure};
 use replicator_io::port::{Fence, Staging as _, Target as _};
-use replicator_io::preflight::{self, Options, StagingOptions};
+use replicator_io::preflight::{self, Options, StagingOptions, TargetOptions};
 use replicator_io::staging::pg_store::PgStore;
 use replicator_io::staging::schema::{StagingName, prepare};
 use replicator_io::target::pgwire::{PgTarget, PgTargetOptions};
@@ -52,7 +52,7 @@ impl Bench {
         let options = PgTargetOptions {
             dialect: Dialect { product, database: "app".to_owned() },
             catalog: Arc::clone(&catalog),
-            record: Some(Record::in_staging(store.record_names(), product)),
+            record: Some(Record::in_staging(store.record_names(), product, None)),
             apply_timeout: limit,
             dead_letters: Some(TableName::new("public", "replicator_dlq")),
         };
@@ -136,9 +136,11 @@ async fn a_preflight_finds_nothing_that_stands_in_the_way() {
     let options = Options {
         slot: "slot".to_owned(),
         publication: None,
-        target_schema: SchemaName { database: None, schema: "public".to_owned() },
-        staging: Some(StagingOptions { name: staging(), create: true }),
-        answer_limit: Duration::from_secs(5),
+        target: TargetOptions {
+            schema: SchemaName { database: None, schema: "public".to_owned() },
+            staging: Some(StagingOptions { name: staging(), create: true }),
+            answer_limit: Duration::from_secs(5),
+        },
     };
     let report =
         preflight::run(from.client(), to.client(), Product::Postgres, &options).await.unwrap();

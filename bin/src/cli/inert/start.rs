@@ -18,7 +18,7 @@ pub(crate) struct Start;
 impl Inerts for Start {
     const COMMAND: &'static str = "start";
     const HEADING: &'static str = "Accepted, without effect on start";
-    const FLAGS: &'static [Inert] = FLAGS;
+    const FLAGS: &'static [&'static [Inert]] = &[FLAGS];
 }
 
 /// Every flag of the documents that has no effect on `start`.

@@ -14,7 +14,9 @@ fn config(line: &str) -> Result<(StartConfig, Vec<String>), UsageError> {
     let words = ["replicator", "start"].into_iter().chain(line.split_whitespace());
     match parse(words.map(OsString::from)).map(|cli| cli.command) {
         Ok(Command::Start(flags)) => start(&flags, 7),
-        Ok(Command::MakeJwt(_) | Command::PgLogical(_) | Command::Version) => {
+        Ok(
+            Command::MakeJwt(_) | Command::MyLogical(_) | Command::PgLogical(_) | Command::Version,
+        ) => {
             panic!("another command")
         }
         Err(refusal) => panic!("{line}: {}", refusal.text),

@@ -1,9 +1,12 @@
 //! Statements: QUERY_EVENT, and what the session was like (`Query_event` in both servers' sources).
 use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::cursor::Cursor;
 use super::error::DecodeError;
 use super::event::MariaGtidEvent;
+use super::statement::emptied;
 
 /// A statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +23,29 @@ pub struct Query<'a> {
     pub database: &'a [u8],
     /// Its text, in the session's character set.
     pub statement: Cow<'a, [u8]>,
+}
+
+impl Query<'_> {
+    /// Whether the statement may change something in this database: where nobody says, if it is the default or the
+    /// statement has its name somewhere.
+    #[must_use]
+    pub fn may_change(&self, database: &str) -> bool {
+        let name = database.as_bytes();
+        if let Some(updated) = self.status.updated {
+            return updated.split(|byte| *byte == 0).any(|updated| updated == name);
+        }
+        let named = |part: &[u8]| part.eq_ignore_ascii_case(name);
+        self.database == name || self.statement.windows(name.len().max(1)).any(named)
+    }
+
+    /// The table that TRUNCATE empties, by its database and its name. `None` if it cannot be told.
+    #[must_use]
+    pub fn emptied(&self) -> Option<(String, String)> {
+        let (database, table) = emptied(&self.statement)?;
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).ok();
+        let database = database.unwrap_or_else(|| self.database.to_vec());
+        Some((text(database)?, text(table)?))
+    }
 }
 
 /// What the session of a statement was like, as far as the server says it.
@@ -39,6 +65,8 @@ pub struct Status<'a> {
     pub time_zone: Option<&'a [u8]>,
     /// Microseconds after the second of the header.
     pub microseconds: Option<u32>,
+    /// The databases that the statement changes, each with a zero behind it, if MySQL says so.
+    pub updated: Option<&'a [u8]>,
     /// The storage engine's number of the transaction, of a statement that defines data.
     pub xid: Option<u64>,
     /// A kind of field that we do not know. Its length is not known either, so all behind it is unread.
@@ -124,6 +152,7 @@ fn read_status(mut fields: Cursor<'_>) -> Result<Status<'_>, DecodeError> {
                 let micros = fields.wide::<3>("microseconds")?;
                 status.microseconds = u32::try_from(micros).ok();
             }
+            field::UPDATED_DB_NAMES => status.updated = updated(&mut fields)?,
             field::DDL_XID | field::MARIA_XID => status.xid = Some(fields.u64("xid")?),
             _ if !step_over(kind, &mut fields)? => {
                 status.unread = Some(kind);
@@ -133,6 +162,21 @@ fn read_status(mut fields: Cursor<'_>) -> Result<Status<'_>, DecodeError> {
         }
     }
     Ok(status)
+}
+
+/// Reads which databases a statement changes; `None` if they are too many to be named.
+fn updated<'a>(fields: &mut Cursor<'a>) -> Result<Option<&'a [u8]>, DecodeError> {
+    let name = "names of databases";
+    let count = fields.u8(name)?;
+    if count == DATABASES_MANY {
+        return Ok(None);
+    }
+    let mut all = *fields;
+    let had = fields.left();
+    for _ in 0..count {
+        fields.terminated(name)?;
+    }
+    all.bytes(name, had.saturating_sub(fields.left())).map(Some)
 }
 
 /// Steps over a field that we know and do not need. Returns whether there is one of this kind.
@@ -157,13 +201,6 @@ fn step_over(kind: u8, fields: &mut Cursor<'_>) -> Result<bool, DecodeError> {
         field::INVOKER => {
             short(fields, name)?;
             usize::from(fields.u8(name)?)
-        }
-        field::UPDATED_DB_NAMES => {
-            let count = fields.u8(name)?;
-            for _ in 0..if count == DATABASES_MANY { 0 } else { count } {
-                fields.terminated(name)?;
-            }
-            0
         }
         _ => return Ok(false),
     };

@@ -48,7 +48,7 @@ pub enum StatementKind {
     Schema,
     /// It defines data that only its session sees.
     Temporary,
-    /// It empties a table.
+    /// It empties a table, or a part of one.
     Truncate,
     /// It changes rows, which are nowhere: statement-based logging.
     Rows,
@@ -95,6 +95,7 @@ pub(super) fn control(statement: &[u8]) -> Control {
         b"TRUNCATE" => Control::Nothing(StatementKind::Truncate),
         b"CREATE" => Control::Nothing(schema(text)),
         b"DROP" => Control::Nothing(schema(text)),
+        b"ALTER" if empties_part(text.rest) => Control::Nothing(StatementKind::Truncate),
         b"ALTER" | b"RENAME" => Control::Nothing(StatementKind::Schema),
         b"INSERT" | b"UPDATE" | b"DELETE" | b"REPLACE" | b"LOAD" | b"WITH" | b"CALL" | b"DO"
         | b"SELECT" | b"VALUES" | b"EXECUTE" => Control::Nothing(StatementKind::Rows),
@@ -102,6 +103,38 @@ pub(super) fn control(statement: &[u8]) -> Control {
         b"" if text.rest.first() == Some(&b'(') => Control::Nothing(StatementKind::Rows),
         _ => Control::Nothing(StatementKind::Other),
     }
+}
+
+/// The table of TRUNCATE, with its database if that is named. `None` if it is another statement.
+pub(super) fn emptied(statement: &[u8]) -> Option<(Option<Vec<u8>>, Vec<u8>)> {
+    let mut text = Text { rest: statement };
+    if text.word() != b"TRUNCATE" {
+        return None;
+    }
+    let ahead = text;
+    if text.word() != b"TABLE" {
+        text = ahead;
+    }
+    let first = text.identifier()?;
+    if text.sign(b'.') {
+        return Some((Some(first), text.identifier()?));
+    }
+    Some((None, first))
+}
+
+/// Whether what follows ALTER takes rows away with a partition.
+fn empties_part(rest: &[u8]) -> bool {
+    let blank = |byte: &u8| byte.is_ascii_whitespace() || *byte == b',';
+    let mut words = rest.split(blank).filter(|word| !word.is_empty()).peekable();
+    while let Some(word) = words.next() {
+        let verbs: [&[u8]; 5] = [b"TRUNCATE", b"DROP", b"EXCHANGE", b"DISCARD", b"IMPORT"];
+        let takes = verbs.iter().any(|verb| word.eq_ignore_ascii_case(verb));
+        let next = words.peek();
+        if takes && next.is_some_and(|next| next.eq_ignore_ascii_case(b"PARTITION")) {
+            return true;
+        }
+    }
+    false
 }
 
 fn rollback(mut text: Text<'_>) -> Control {
@@ -191,23 +224,47 @@ impl Text<'_> {
         word.to_ascii_uppercase()
     }
 
-    /// A name, quoted or not, in small letters: names of savepoints are the same in either.
+    /// A name of a savepoint, quoted or not, in small letters: they are the same in either.
     fn name(&mut self) -> Vec<u8> {
         self.skip();
-        let Some((quote @ (b'`' | b'"'), mut rest)) = self.rest.split_first() else {
-            let end = |byte: &u8| byte.is_ascii_whitespace() || *byte == b';';
-            let len = self.rest.iter().position(end).unwrap_or(self.rest.len());
-            return self.rest.get(..len).unwrap_or_default().to_ascii_lowercase();
-        };
+        if let Some(name) = self.quoted() {
+            return name.to_ascii_lowercase();
+        }
+        let end = |byte: &u8| byte.is_ascii_whitespace() || *byte == b';';
+        let len = self.rest.iter().position(end).unwrap_or(self.rest.len());
+        self.rest.get(..len).unwrap_or_default().to_ascii_lowercase()
+    }
+
+    /// A name of a database or a table, quoted or not. `None` if something else is next.
+    fn identifier(&mut self) -> Option<Vec<u8>> {
+        self.skip();
+        if let Some(name) = self.quoted() {
+            return Some(name);
+        }
+        let part =
+            |byte: &u8| byte.is_ascii_alphanumeric() || b"_$".contains(byte) || !byte.is_ascii();
+        let len = self.rest.iter().position(|byte| !part(byte)).unwrap_or(self.rest.len());
+        let (name, rest) = self.rest.split_at_checked(len).filter(|(name, _)| !name.is_empty())?;
+        self.rest = rest;
+        Some(name.to_vec())
+    }
+
+    /// A name in quotes, if one is next.
+    fn quoted(&mut self) -> Option<Vec<u8>> {
+        let (quote @ (b'`' | b'"'), mut rest) = self.rest.split_first()? else { return None };
         let mut name = Vec::new();
         while let Some((byte, after)) = rest.split_first() {
-            if byte == quote && after.first() != Some(quote) {
-                break;
+            rest = after;
+            if byte == quote {
+                if after.first() != Some(quote) {
+                    break;
+                }
+                rest = after.get(1..).unwrap_or_default();
             }
-            rest = if byte == quote { after.get(1..).unwrap_or_default() } else { after };
-            name.push(byte.to_ascii_lowercase());
+            name.push(*byte);
         }
-        name
+        self.rest = rest;
+        Some(name)
     }
 
     fn sign(&mut self, sign: u8) -> bool {
@@ -261,6 +318,7 @@ fn hex([high, low]: [u8; 2]) -> Option<u8> {
 mod tests {
     use alloc::string::ToString;
 
+    use super::emptied;
     use super::{Control, StatementKind, XaVerb, control};
 
     #[test]
@@ -299,6 +357,28 @@ mod tests {
     }
 
     #[test]
+    fn the_table_that_is_emptied_is_read_in_all_its_forms() {
+        for (text, database, table) in [
+            ("TRUNCATE t", None, "t"),
+            ("truncate /* all */ table T1;", None, "T1"),
+            ("TRUNCATE TABLE `my db` . `a``b`", Some("my db"), "a`b"),
+            ("TRUNCATE \"app\".größe", Some("app"), "größe"),
+        ] {
+            let bytes = |text: &str| text.as_bytes().to_vec();
+            assert_eq!(
+                emptied(text.as_bytes()),
+                Some((database.map(bytes), bytes(table))),
+                "{text}"
+            );
+        }
+        for text in
+            ["TRUNCATE", "TRUNCATE TABLE ;", "TRUNCATE a.", "ALTER TABLE t TRUNCATE PARTITION p"]
+        {
+            assert_eq!(emptied(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
     fn other_statements_are_told_apart_by_what_they_change() {
         for (text, kind) in [
             ("create table t (a int) START TRANSACTION", StatementKind::Schema),
@@ -306,6 +386,9 @@ mod tests {
             ("DROP /*!40005 TEMPORARY */ TABLE IF EXISTS t", StatementKind::Temporary),
             ("DROP TABLE `temporary`", StatementKind::Schema),
             ("TRUNCATE t", StatementKind::Truncate),
+            ("alter table t truncate partition p0", StatementKind::Truncate),
+            ("ALTER TABLE t ADD COLUMN a INT, DROP  PARTITION p0, p1", StatementKind::Truncate),
+            ("ALTER TABLE t DROP COLUMN partitions", StatementKind::Schema),
             ("-- note\n# note\ninsert into t values (1)", StatementKind::Rows),
             ("/*!50003 UPDATE t SET a = 1 */", StatementKind::Rows),
             ("(SELECT f())", StatementKind::Rows),

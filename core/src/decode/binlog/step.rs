@@ -29,6 +29,8 @@ pub enum Step<'a> {
     Rollback(AnyGtid),
     /// An XA transaction was prepared: it begins again, with all its rows, when its outcome is known.
     Prepared(AnyGtid),
+    /// The source has nothing to say (a heartbeat).
+    Idle,
     /// The source died in the middle of it, perhaps before it began here, and nothing of it counts, its
     /// name neither.
     Abandoned(AnyGtid),

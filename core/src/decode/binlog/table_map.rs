@@ -18,6 +18,7 @@ use alloc::vec::Vec;
 
 use super::cells_read::{FieldError, FieldFault, Fields, Input};
 use super::table_map_extra as extra;
+pub use crate::model::gtid::BinlogFlavor;
 
 /// Type codes, as in `enum_field_types` of the servers.
 pub(super) mod code {
@@ -56,15 +57,6 @@ pub(super) mod code {
     pub(in super::super) const BLOB: u8 = 252;
     pub(in super::super) const STRING: u8 = 254;
     pub(in super::super) const GEOMETRY: u8 = 255;
-}
-
-/// Whose binary log. They differ in which columns have a character set, and in collation numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum BinlogFlavor {
-    /// MySQL 5.7 and later.
-    MySql,
-    /// MariaDB 10.5 and later.
-    MariaDb,
 }
 
 /// What one TABLE_MAP event says.

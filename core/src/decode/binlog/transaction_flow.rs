@@ -95,11 +95,12 @@ impl Flow {
                 Err(TransactionError::Incident { number: *number, message }.into())
             }
             Event::Payload(_) => Err(self.unexpected("a compressed transaction", header).into()),
+            Event::Heartbeat { .. } => match self.state {
+                State::Between => step(Step::Idle),
+                State::Named(_) | State::Open { .. } | State::Xa { .. } => Ok(()),
+            },
             // They have no rows and end nothing.
-            Event::Heartbeat { .. }
-            | Event::Checkpoint(_)
-            | Event::Group(_)
-            | Event::Ignorable(_) => Ok(()),
+            Event::Checkpoint(_) | Event::Group(_) | Event::Ignorable(_) => Ok(()),
         }
     }
 

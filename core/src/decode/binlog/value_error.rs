@@ -138,7 +138,9 @@ pub enum ValueFault {
     #[error("is no DECIMAL")]
     Decimal,
     /// A date without a year, month or day, or with one that the calendar does not have.
-    #[error("is a date that no calendar has, such as 0000-00-00")]
+    #[error(
+        "is a date that no calendar has, such as 0000-00-00; say with --zeroDates what becomes of such dates"
+    )]
     NoDate,
     /// Not a time, with or without a date.
     #[error("is no time")]

@@ -159,9 +159,14 @@ impl Server {
 /// A line for each change, behind one for its transaction.
 fn lines(told: &[Told]) -> Vec<String> {
     let mut lines = Vec::new();
-    for Told::Transaction { gtid, committed, mutations } in told {
-        lines.push(format!("{gtid} {}", committed.micros));
-        lines.extend(mutations.iter().map(line));
+    for told in told {
+        match told {
+            Told::Transaction { gtid, committed, mutations } => {
+                lines.push(format!("{gtid} {}", committed.micros));
+                lines.extend(mutations.iter().map(line));
+            }
+            Told::Idle => lines.push("idle".into()),
+        }
     }
     lines
 }
@@ -306,12 +311,50 @@ fn w13_what_the_log_does_not_have_as_rows_is_refused() {
     server.begin();
     let error = server.statement("UPDATE note SET text = NOW()").unwrap_err();
     assert_eq!(error, MySqlAssembleError::StatementFormat);
+    for text in ["ALTER TABLE note TRUNCATE PARTITION p", "TRUNCATE /*"] {
+        let mut server = Server::new(options());
+        server.gtid();
+        assert_eq!(server.statement(text), Err(MySqlAssembleError::PartTruncated), "{text}");
+    }
+}
+
+#[test]
+fn w13_statements_that_change_other_databases_change_nothing_here() {
     let mut server = Server::new(options());
+    for (database, text) in [
+        ("other", "INSERT INTO note VALUES (1)"),
+        ("other", "TRUNCATE note"),
+        ("shop", "TRUNCATE TABLE `other`.note"),
+        ("other", "ALTER TABLE note DROP PARTITION p"),
+    ] {
+        server.gtid();
+        let bytes = server.writer.statement(database.as_bytes(), text.as_bytes());
+        let told = server.take(&bytes).unwrap();
+        let changes: Vec<String> = lines(&told).into_iter().skip(1).collect();
+        assert_eq!(changes, [""; 0], "{text}");
+        if told.is_empty() {
+            server.commit().unwrap();
+        }
+    }
     server.gtid();
-    assert_eq!(server.statement("TRUNCATE TABLE note"), Err(MySqlAssembleError::Truncated));
-    let mut server = Server::new(MySqlOptions { truncate: TruncatePolicy::Ignore, ..options() });
-    server.gtid();
-    assert_eq!(server.statement("TRUNCATE TABLE note").map(|told| told.len()), Ok(1));
+    let named = server.writer.statement(b"other", b"INSERT INTO `SHOP`.note VALUES (1)");
+    assert_eq!(server.take(&named), Err(MySqlAssembleError::StatementFormat));
+}
+
+#[test]
+fn truncate_follows_its_policy() {
+    let after = |truncate: TruncatePolicy, text: &str| {
+        let mut server = Server::new(MySqlOptions { truncate, ..options() });
+        server.gtid();
+        server.statement(text).map(|told| lines(&told).into_iter().skip(1).collect::<Vec<_>>())
+    };
+    let table = crate::model::ident::TableName::new("shop", "note");
+    let refused = after(TruncatePolicy::Stop, "TRUNCATE TABLE note");
+    assert_eq!(refused, Err(MySqlAssembleError::Truncated { table }));
+    assert_eq!(after(TruncatePolicy::Ignore, "TRUNCATE TABLE note"), Ok(vec![]));
+    assert_eq!(after(TruncatePolicy::Apply, "TRUNCATE shop.NOTE"), Ok(vec!["truncate".into()]));
+    let missing = after(TruncatePolicy::Apply, "TRUNCATE missing").unwrap_err();
+    assert!(matches!(missing, MySqlAssembleError::Drift(_)), "{missing}");
 }
 
 #[test]

@@ -14,8 +14,8 @@ use replicator_core::{Config, Durable, Failure, Machine};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::super::ground::connect;
-use super::super::onlooker::Onlooker;
+use super::super::landing::connect;
+use super::super::onlooker::{Onlooker, Standing};
 use super::super::side::{Side, growth, session_options, watch};
 use super::super::trouble::{Trouble, trouble_of};
 use super::alone::lost;
@@ -282,7 +282,7 @@ impl<D: Dial> Attempt<D> {
         let onlooker = Arc::new(Onlooker {
             metrics: Arc::clone(&metrics),
             catalog: Arc::clone(catalog),
-            progress: None,
+            standing: Standing::Times,
             dead_letters: settings.dlq_table.clone(),
         });
         let (end, ending) = watch::channel(*stop.borrow());

@@ -41,7 +41,7 @@ impl Consistency {
         let now = Duration::from_micros(u64::try_from(now.micros).unwrap_or(0));
         let reached = match checkpoint {
             Some(Position::Hlc(Hlc { nanos, .. })) => Duration::from_nanos(nanos),
-            Some(Position::Lsn(_)) | None => Duration::ZERO,
+            Some(Position::Lsn(_) | Position::Ordinal(_)) | None => Duration::ZERO,
         };
         Mode::choose(window, now.saturating_sub(reached), before)
     }

@@ -7,7 +7,7 @@ use replicator_core::dialect::Product;
 use replicator_core::model::ident::parse_parts;
 use tracing::info;
 
-use super::super::ground::{answer, connect};
+use super::super::landing::{answer, connect};
 use super::super::side::session_options;
 use super::super::trouble::Trouble;
 use crate::auth::TableKeys;

@@ -9,7 +9,7 @@ use replicator_core::model::ident::SchemaName;
 use thiserror::Error;
 use tracing::info;
 
-use super::super::ground::{answer, connect};
+use super::super::landing::{answer, connect};
 use super::super::trouble::Trouble;
 use crate::mysql::conninfo::{MySqlConnInfo, MySqlConnInfoError};
 use crate::mysql::session::{MySqlOptions, MySqlSession};

@@ -118,7 +118,7 @@ impl<D: Dial> Inner<D> {
         ];
         let time = match position {
             Position::Hlc(time) => Some(time.to_string()),
-            Position::Lsn(_) => None,
+            Position::Lsn(_) | Position::Ordinal(_) => None,
         };
         if let Some(time) = &time {
             // For whoever looks: `$1` = group, `$2` = time.
@@ -166,7 +166,7 @@ impl<D: Dial> Inner<D> {
     pub(super) async fn horizon(&self, lane: &Lane) -> Result<Hlc, Failure> {
         match self.position(self.horizon_key(lane)).await? {
             Some(Position::Hlc(horizon)) => Ok(horizon),
-            Some(Position::Lsn(_)) | None => Ok(Hlc::default()),
+            Some(Position::Lsn(_) | Position::Ordinal(_)) | None => Ok(Hlc::default()),
         }
     }
 

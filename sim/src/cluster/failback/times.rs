@@ -24,6 +24,6 @@ pub(super) fn before(time: Hlc) -> Hlc {
 pub(super) fn time_of(commit: &Commit) -> Hlc {
     match commit.position {
         Position::Hlc(time) => time,
-        Position::Lsn(_) => unreachable!("a changefeed has times"),
+        Position::Lsn(_) | Position::Ordinal(_) => unreachable!("a changefeed has times"),
     }
 }

@@ -30,7 +30,7 @@ const JSONB: u32 = 3_802;
 pub(super) fn lsn(position: Position) -> Lsn {
     match position {
         Position::Lsn(lsn) => lsn,
-        Position::Hlc(_) => panic!("an ordered source has no {position}"),
+        Position::Hlc(_) | Position::Ordinal(_) => panic!("an ordered source has no {position}"),
     }
 }
 

@@ -49,7 +49,7 @@ fn status() -> Vec<u8> {
         &[4, 45, 0, 46, 0, 255, 0],
         &[5, 6, b'S', b'Y', b'S', b'T', b'E', b'M'],
         &[7, 9, 0, 8, 33, 0, 9, 1, 2, 3, 4, 5, 6, 7, 8, 10, 1, 2, 3, 4],
-        &[11, 1, b'u', 2, b'h', b'h', 12, 2, b'a', 0, b'b', 0, 12, 254],
+        &[11, 1, b'u', 2, b'h', b'h', 12, 254, 12, 2, b'a', 0, b'b', 0],
         &[13, 1, 2, 0, 16, 1, 17, 9, 0, 0, 0, 0, 0, 0, 0, 18, 255, 0, 19, 1, 20, 0],
         &[130, 2, 130, 4, 1, 2, 3, 4, 5, 6, 7, 8, 131, 1, 1, 2, 3, 4],
     ]
@@ -106,6 +106,7 @@ fn each_of_mysql(format: &Format, check: &impl Fn(&Format, EventType, &Event<'_>
             time_zone: Some(b"SYSTEM"),
             microseconds: Some(0x201),
             xid: Some(9),
+            updated: Some(b"a\0b\0"),
             unread: None,
         },
         database: b"d",

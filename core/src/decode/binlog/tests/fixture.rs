@@ -207,6 +207,7 @@ fn word(step: &Step<'_>) -> Option<String> {
         Step::Commit(gtid) => format!("commit({})", name(*gtid)),
         Step::Rollback(gtid) => format!("rollback({})", name(*gtid)),
         Step::Prepared(gtid) => format!("prepared({})", name(*gtid)),
+        Step::Idle => "idle".to_owned(),
         Step::Abandoned(gtid) => format!("abandoned({})", name(*gtid)),
     })
 }

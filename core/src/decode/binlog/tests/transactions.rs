@@ -297,7 +297,7 @@ fn what_means_nothing_changes_nothing() {
     server.push(EventType::VIEW_CHANGE_EVENT, &Event::Group(&[0; 52]));
     server.artificial(EventType::HEARTBEAT_LOG_EVENT_V2, &beat).row("a").xid();
     server.push(EventType::STOP_EVENT, &Event::Stop);
-    assert_eq!(server.read().unwrap(), "begin(U:1) a commit(U:1)");
+    assert_eq!(server.read().unwrap(), "idle begin(U:1) a commit(U:1)");
     assert!(!server.transactions.is_open());
     assert!(server.transactions.format().is_some_and(|format| !format.is_mariadb()));
 }

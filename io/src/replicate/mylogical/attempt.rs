@@ -1,0 +1,161 @@
+//! One run of one stream from MySQL or MariaDB, from the first connection to the last.
+use std::sync::Arc;
+use std::time::Duration;
+
+use replicator_core::decode::binlog::decoder::UnpackLimits;
+use replicator_core::decode::binlog::step::TransactionLimits;
+use replicator_core::decode::mysql_transaction::{MySqlOptions, MySqlTables};
+use tracing::{info, warn};
+
+use super::super::landing::{Begun, Ground, Landing, StorePlace, Turns};
+use super::super::onlooker::Standing;
+use super::super::settings::MyLogicalSettings;
+use super::super::trouble::Trouble;
+use super::position;
+use super::trouble::trouble_of_source;
+use crate::fingerprint::fingerprint;
+use crate::mysql::replica::{Replica, ReplicaSession};
+use crate::net::Dial;
+use crate::ordinals::Ordinals;
+use crate::port::Staging as _;
+use crate::preflight::mysql::{self as preflight, Facts};
+use crate::source::mysql::stream::{MySqlSource, MySqlSourceOptions};
+use crate::staging::gtid_store::GtidStore;
+use crate::supervisor::Ended;
+
+/// How often the source is to say something, if there is nothing to say.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// One run, from the first connection to the last.
+pub(super) struct Attempt<D> {
+    pub(super) settings: Arc<MyLogicalSettings>,
+    pub(super) landing: Landing<D>,
+}
+
+/// Both sides, looked at.
+struct Ready<D: Dial> {
+    session: ReplicaSession<D>,
+    facts: Facts,
+    ground: Ground<D>,
+}
+
+impl<D: Dial> Attempt<D> {
+    pub(super) async fn run(self) -> Ended {
+        let ended = self.try_run().await;
+        self.landing.ended(ended)
+    }
+
+    async fn try_run(&self) -> Result<(), Trouble> {
+        let ready = self.prepare().await?;
+        let (place, name) = (ready.ground.store.clone(), ready.ground.store.schema_text.clone());
+        let stream = format!("mylogical-{name}");
+        let work = async |waited: bool| {
+            let ready = if waited { self.prepare().await? } else { ready };
+            self.stream(ready).await
+        };
+        self.landing.in_turn(&place, stream, work).await
+    }
+
+    /// Nobody else reads the stream.
+    async fn stream(&self, ready: Ready<D>) -> Result<(), Trouble> {
+        let Ready { session, facts, ground } = ready;
+        let landing = &self.landing;
+        let catalog = Arc::new(facts.catalog.clone());
+        landing.metrics.set_tables(&catalog);
+        let ordinals = Ordinals::new(facts.flavor);
+        let store = self.store(&ground, &ordinals);
+        let (fence, durable) = store.begin().await.map_err(|f| Trouble::staging(&f))?;
+        let place = ordinals.begun();
+        position::check(place.resumable(), &facts, &store.forget_sql())?;
+        self.check_identity(&facts, &store).await?;
+        let from = place.resumable().to_string().replace('\n', "");
+        info!(position = %from, "replication starts");
+        let options = self.source_options(&facts, &ground);
+        let source = MySqlSource::start(session, options, ordinals.clone(), landing.clock).await;
+        let source = source.map_err(|error| trouble_of_source(&error))?;
+        let record = ground.record(store.record_names(), Some(ordinals.clone()));
+        let standing = Standing::Numbers(ordinals);
+        let begun = Begun { source, store, fence, durable, record, standing };
+        landing.drive(&ground, &catalog, begun, trouble_of_source).await.map(drop)
+    }
+
+    /// Connects to both sides, prepares staging and looks for what stands in the way.
+    async fn prepare(&self) -> Result<Ready<D>, Trouble> {
+        let Self { settings, landing } = self;
+        let session = ReplicaSession::open(&landing.dial, &settings.source).await;
+        landing.metrics.dialed(session.is_ok());
+        let mut session = session
+            .map_err(|error| Trouble::settings("could not connect to source database", &error))?;
+        let opened = landing.open().await?;
+        let options = preflight::Options {
+            database: settings.source.database.clone(),
+            server_id: settings.server_id,
+            fetch_metadata: settings.fetch_metadata,
+            target: opened.options.clone(),
+        };
+        let (target, product) = (opened.target.client(), opened.server.product);
+        let report = preflight::run(&mut session, target, product, &options)
+            .await
+            .map_err(|error| Trouble::settings("preflight", &error))?;
+        let connected = |facts: &Facts| format!("{} and {}", facts.version, opened.server);
+        let facts = landing.judge(&report.findings, report.facts, connected)?;
+        Ok(Ready { session, facts, ground: landing.prepare(opened, Turns::Leases).await? })
+    }
+
+    fn store(&self, ground: &Ground<D>, ordinals: &Ordinals) -> GtidStore<D> {
+        let StorePlace { pool, product, name, schema_text } = &ground.store;
+        let limit = self.landing.settings.apply_timeout;
+        let (pool, ordinals) = (pool.clone(), ordinals.clone());
+        let given = self.settings.default_gtids.clone();
+        GtidStore::mylogical(pool, *product, name, schema_text, limit, ordinals, given)
+    }
+
+    /// One stream is one replica, whichever process reads it.
+    fn replica(&self) -> Replica {
+        let Self { settings, landing } = self;
+        let (target, schema) = (&landing.settings.target, landing.settings.schema_label());
+        let half = |what: &str| fingerprint(&format!("replicator {what} {target} {schema}"));
+        let digits = format!("{:016x}{:016x}", half("first"), half("second"));
+        let uuid = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| digits.get(part).unwrap_or(""));
+        Replica { server_id: settings.server_id, uuid: uuid.join("-") }
+    }
+
+    fn source_options(&self, facts: &Facts, ground: &Ground<D>) -> MySqlSourceOptions {
+        let Self { settings, landing } = self;
+        let held_max = landing.settings.core.buffered_bytes_max;
+        let unpack = UnpackLimits::default();
+        let limits = TransactionLimits { unpack, ..TransactionLimits::default() };
+        MySqlSourceOptions {
+            replica: self.replica(),
+            heartbeat: HEARTBEAT,
+            checksum: facts.checksum,
+            tables: MySqlTables {
+                catalog: Arc::new(facts.catalog.clone()),
+                database: settings.source.database.clone(),
+                target_schema: ground.schema.schema.clone(),
+                flavor: facts.flavor,
+                no_dates: settings.zero_dates,
+                columns: facts.columns.clone(),
+            },
+            transactions: MySqlOptions {
+                truncate: landing.settings.truncate,
+                transaction_bytes_max: held_max,
+                limits,
+            },
+        }
+    }
+
+    /// Any server that has executed the position is right; that it is another one is worth a word.
+    async fn check_identity(&self, facts: &Facts, store: &GtidStore<D>) -> Result<(), Trouble> {
+        let staging = |failure| Trouble::staging(&failure);
+        let saved = store.identity().await.map_err(staging)?;
+        if saved.as_ref() == Some(&facts.server) {
+            return Ok(());
+        }
+        if let Some(saved) = saved {
+            let server = &facts.server;
+            warn!(%saved, %server, "the source is another server than before, and has all of the position");
+        }
+        store.save_identity(&facts.server).await.map_err(staging)
+    }
+}

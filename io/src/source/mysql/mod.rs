@@ -1,0 +1,3 @@
+//! Changes from MySQL and MariaDB.
+mod replay;
+pub mod stream;
