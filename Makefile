@@ -4,6 +4,10 @@
 MINUTES ?= 1
 RATE ?= 5000
 KILLS ?= 1
+# For demo-mysql: mysql or mariadb. A SOURCE of the environment is somebody's connection string.
+ifneq ($(origin SOURCE),command line)
+SOURCE := mysql
+endif
 # Live tests: these PostgreSQL versions, each of which must be had. Empty: every one that can be had.
 MAJORS ?=
 # Live tests that depend on the server's version.
@@ -35,13 +39,16 @@ FUZZ_FEATURES := $(if $(filter server world,$(TARGET)),,--no-default-features) \
 TOOLS := $(CURDIR)/target/tools
 
 .DEFAULT_GOAL := build
-.PHONY: build demo demo-failback test check lint unit live bench bench-failback fuzz sim-long mutants nightly help
+.PHONY: build demo demo-mysql demo-failback test check lint unit live bench bench-failback fuzz sim-long mutants nightly help
 
 build: ## the program, as target/release/replicator
 	$(CARGO) build --release -p replicator
 
 demo: ## two PostgreSQL servers, a load, a kill, a comparison (MINUTES= RATE= KILLS=)
 	$(DEMO) --minutes $(MINUTES) --rate $(RATE) --kills $(KILLS)
+
+demo-mysql: ## from MySQL to PostgreSQL, a load, a kill, a comparison (SOURCE=mariadb MINUTES= RATE= KILLS=)
+	$(DEMO) --minutes $(MINUTES) --rate $(RATE) --kills $(KILLS) --source $(SOURCE)
 
 demo-failback: ## the way back, with a feed that behaves as CockroachDB's (TARGET=mysql MINUTES= RATE= KILLS=)
 	$(DEMO) --minutes $(MINUTES) --rate $(RATE) --kills $(KILLS) --failback $(BACK)

@@ -42,6 +42,7 @@ pub(crate) fn table(name: &str, columns: &[(&str, &str)], keys: u16) -> Table {
         foreign_keys: Vec::new(),
         place: Place::default(),
         referenced: false,
+        untold: false,
     }
 }
 

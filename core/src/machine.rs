@@ -21,7 +21,9 @@ use crate::flow::stage::{Promise, Stage};
 use crate::flow::sweep::Sweep;
 use crate::footprint::rules;
 use crate::model::catalog::Catalog;
-use crate::model::mutation::{ApplyBatch, ApplyOrder, ApplyRequest, Mutation, OrderedTx, Piece};
+use crate::model::mutation::{
+    ApplyBatch, ApplyOrder, ApplyRequest, Change, Mutation, OrderedTx, Piece,
+};
 use crate::model::position::{Applied, OpId, PartitionId, Position, Ticket};
 use crate::model::time::{Hlc, MonoTime};
 use crate::status::Status;
@@ -469,7 +471,9 @@ impl Machine {
     fn request(&self, batch: Arc<ApplyBatch>) -> ApplyRequest {
         let nets = (self.config.collapse || self.horizon.replays(batch.first))
             && batch.mutations.iter().all(|mutation| {
-                self.catalog.table(mutation.table).nets() && mutation.change.nets()
+                let table = self.catalog.table(mutation.table);
+                let acts = table.untold && matches!(mutation.change, Change::Delete(_));
+                table.nets() && mutation.change.nets() && !acts
             });
         let order = if nets { ApplyOrder::Netted } else { ApplyOrder::Source };
         ApplyRequest { batch, order, dead: Vec::new() }

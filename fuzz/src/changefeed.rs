@@ -127,6 +127,7 @@ fn catalog() -> Arc<Catalog> {
         foreign_keys: Vec::new(),
         place: Place::default(),
         referenced: false,
+        untold: false,
     };
     let of_t = [
         ("id", "int8", KeyKind::Int, Wire::Int8),

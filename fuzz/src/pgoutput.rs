@@ -211,6 +211,7 @@ fn table(name: &str, columns: &[&str]) -> Table {
         foreign_keys: Vec::new(),
         place: Place::default(),
         referenced: false,
+        untold: false,
     }
 }
 

@@ -286,6 +286,7 @@ fn catalog() -> Catalog {
         foreign_keys: Vec::new(),
         place: Place::default(),
         referenced: false,
+        untold: false,
     };
     let (int, exact) = (KeyKind::Int, KeyKind::Exact);
     let tables = vec![

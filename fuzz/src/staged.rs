@@ -65,6 +65,7 @@ fn table() -> Table {
         foreign_keys: Vec::new(),
         place: Place::default(),
         referenced: false,
+        untold: false,
     }
 }
 

@@ -110,7 +110,7 @@ make_data() {
       --innodb-redo-log-capacity=32M --innodb-buffer-pool-size=64M --skip-log-bin --log-error="$d/server.log" ) ||
       { cat "$d/server.log" >&2; die "mysqld --initialize failed"; }
   else
-    ( cd "$d" && as_user env -u MYSQL_HOME HOME="$d" "$root/usr/bin/mariadb-install-db" --no-defaults \
+    ( cd "$d" && as_user env -u MYSQL_HOME HOME="$d" "$root/usr/bin/mariadb-install-db" --no-defaults --tmpdir="$d" \
       --basedir="$root/usr" --datadir="$d/data" --auth-root-authentication-method=normal --skip-test-db \
       --innodb-log-file-size=32M ) >"$d/server.log" 2>&1 || { cat "$d/server.log" >&2; die "mariadb-install-db failed"; }
   fi

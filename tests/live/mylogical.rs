@@ -1,4 +1,5 @@
 //! `replicator mylogical` on real MySQL and MariaDB servers.
+mod kills;
 mod position;
 mod rows;
 mod sources;

@@ -21,6 +21,7 @@ pub mod history;
 
 pub mod moving;
 pub mod mysql;
+pub mod onward;
 pub mod pair;
 pub mod postgres;
 pub mod product;

@@ -1,7 +1,7 @@
 //! A MySQL or MariaDB database of its own for a test, and the one that it moves to: on servers that tests share.
 //!
 //! The source's binary log has the changes of all tests, so each program also sees what is not meant for it.
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,6 +60,12 @@ impl Moving {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Where the program's output goes. It stays there.
+    #[must_use]
+    pub fn log(&self) -> &Path {
+        &self.log
     }
 
     /// A connection to the target.
@@ -142,7 +148,16 @@ impl Moving {
         let key = format!("mysql-wal-offset-{}.public", self.name);
         let Ok(row) = self.to().query_opt(sql, &[&key]).await else { return Ok(None) };
         let Some(row) = row else { return Ok(None) };
-        Ok(Some(GtidPosition::parse(self.flavor(), row.get(0))?))
+        Ok(Some(self.position(row.get(0))?))
+    }
+
+    /// Reads a position of the source.
+    ///
+    /// # Errors
+    ///
+    /// It is none.
+    pub fn position(&self, text: &str) -> Result<GtidPosition> {
+        Ok(GtidPosition::parse(self.flavor(), text)?)
     }
 
     /// Waits until all that the source has executed is saved as the position: then it is in the target for good.
@@ -151,7 +166,7 @@ impl Moving {
     ///
     /// It has not in time, or the program has ended.
     pub async fn confirmed(&self, replicator: &mut Replicator) -> Result<()> {
-        let executed = GtidPosition::parse(self.flavor(), &self.executed()?)?;
+        let executed = self.position(&self.executed()?)?;
         wait_until(ARRIVAL_MAX, "the position has all that was executed", async || {
             replicator.must_run()?;
             Ok(self.saved().await?.is_some_and(|saved| executed.is_subset(&saved)))

@@ -8,7 +8,7 @@
 //!
 //! A source position is a set of GTIDs, which has no order. So what is told carries the name of its transaction, and
 //! who reads the source counts them.
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -70,6 +70,16 @@ pub struct MySqlTransactions {
     work: Work,
 }
 
+/// The row events of one statement.
+#[derive(Debug, Default)]
+struct Statement {
+    // Where the changes of each begin.
+    begins: Vec<usize>,
+    // Whether foreign keys caused some of them, and the statement others.
+    caused: bool,
+    asked: bool,
+}
+
 /// All but where transactions begin and end.
 #[derive(Debug)]
 struct Work {
@@ -79,6 +89,8 @@ struct Work {
     mutations: Vec<Mutation>,
     held_bytes: usize,
     committed: WallTime,
+    // The statement that is open.
+    statement: Statement,
     // How much had come at each savepoint: changes, and their bytes.
     savepoints: BTreeMap<usize, (usize, usize)>,
     told: Vec<Told>,
@@ -101,6 +113,7 @@ impl MySqlTransactions {
             mutations: Vec::new(),
             held_bytes: 0,
             committed: WallTime { micros: 0 },
+            statement: Statement::default(),
             savepoints: BTreeMap::new(),
             told: Vec::new(),
             cells: Vec::new(),
@@ -135,7 +148,16 @@ impl Work {
                 self.committed = committed;
             }
             Step::TableMap(map) => self.tables.describe(map)?,
-            Step::Rows(rows) => self.rows(rows)?,
+            Step::Rows(rows) => {
+                self.statement.begins.push(self.mutations.len());
+                let caused = rows.flags & Rows::NO_FOREIGN_KEY_CHECKS != 0;
+                self.statement.caused |= caused;
+                self.statement.asked |= !caused;
+                self.rows(rows)?;
+                if rows.flags & Rows::STATEMENT_END != 0 {
+                    self.end_statement();
+                }
+            }
             Step::RowsQuery(_) => (),
             Step::Statement(query, kind) => self.statement(query, kind)?,
             Step::Savepoint(number) => {
@@ -169,7 +191,30 @@ impl Work {
         self.mutations.clear();
         self.held_bytes = 0;
         self.savepoints.clear();
+        self.statement = Statement::default();
         self.tables.forget();
+    }
+
+    /// MySQL since 9.6 logs what foreign keys change before what causes it: children before their parent. That is
+    /// the order for deletes. What a row refers to must be there first, so other changes go the other way round.
+    fn end_statement(&mut self) {
+        let Statement { begins, caused, asked } = mem::take(&mut self.statement);
+        let Some(first) = begins.first().copied().filter(|_| caused && asked) else { return };
+        let changes = self.mutations.split_off(first.min(self.mutations.len()));
+        let mut rows = BTreeSet::new();
+        if !changes.iter().all(|change| rows.insert((change.table, change.key.clone()))) {
+            // A row that changes twice has an order of its own.
+            self.mutations.extend(changes);
+            return;
+        }
+        let mut changes: Vec<(usize, Mutation)> = (first..).zip(changes).collect();
+        changes.sort_by_key(|(at, change)| {
+            let event = begins.partition_point(|begin| begin <= at);
+            let deletes = matches!(change.change, Change::Delete(_));
+            // Each event as a whole, the last one first; then deletes, as they came.
+            (deletes, if deletes { 0 } else { usize::MAX.saturating_sub(event) })
+        });
+        self.mutations.extend(changes.into_iter().map(|(_, change)| change));
     }
 
     fn statement(

@@ -51,7 +51,7 @@ impl Of<'_> {
             let new = self.mutation(key, change(row, still_unchanged));
             return Ok(Updated { old: None, new, unchanged });
         }
-        if still_unchanged {
+        if still_unchanged || self.table.untold {
             let new = self.mutation(old_key, Change::Move { from: old, to: row });
             return Ok(Updated { old: None, new, unchanged });
         }

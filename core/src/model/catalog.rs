@@ -34,6 +34,10 @@ pub struct Table {
     pub place: Place,
     /// Whether some table, perhaps this one, refers to it.
     pub referenced: bool,
+    /// Whether foreign keys that refer to it may change rows of which the source does not tell (ON DELETE CASCADE and
+    /// the like). Then they must do the same in the target: its rows are deleted, and get other keys, one by one and
+    /// in the order of the source.
+    pub untold: bool,
 }
 
 /// One column.
@@ -188,6 +192,20 @@ impl Catalog {
         (by_name.len() == tables.len()).then_some(Self { tables, by_name })
     }
 
+    /// The same tables, of a source that does not tell what its foreign keys change.
+    #[must_use]
+    pub fn with_untold_changes(mut self) -> Self {
+        self.tables.iter_mut().for_each(|table| table.untold = table.referenced);
+        self
+    }
+
+    /// What is known of the source's foreign keys, put into what was read anew.
+    #[must_use]
+    pub fn told_like(self, other: &Self) -> Self {
+        let untold = other.tables.iter().any(|table| table.untold);
+        if untold { self.with_untold_changes() } else { self }
+    }
+
     /// Looks a table up by name.
     #[must_use]
     pub fn find(&self, name: &TableName) -> Option<TableId> {
@@ -292,6 +310,7 @@ mod tests {
             foreign_keys: Vec::new(),
             place: Place::default(),
             referenced: false,
+            untold: false,
         }
     }
 

@@ -295,7 +295,7 @@ pub(super) fn put_catalog(out: &mut Vec<u8>, catalog: &Catalog) {
 }
 
 fn put_table(out: &mut Vec<u8>, table: &Table) {
-    let Table { name, columns, key, uniques, foreign_keys, place, referenced } = table;
+    let Table { name, columns, key, uniques, foreign_keys, place, referenced, untold } = table;
     put_text(out, &name.schema);
     put_text(out, &name.table);
     put_list(out, columns, put_column);
@@ -315,7 +315,7 @@ fn put_table(out: &mut Vec<u8>, table: &Table) {
     let Place { group, level, cyclic } = *place;
     put_number(out, u64::from(group));
     put_number(out, u64::from(level));
-    out.extend_from_slice(&[u8::from(cyclic), u8::from(*referenced)]);
+    out.extend_from_slice(&[u8::from(cyclic), u8::from(*referenced) | u8::from(*untold) << 1]);
 }
 
 fn put_columns(out: &mut Vec<u8>, columns: &[u16]) {
@@ -392,7 +392,7 @@ pub(super) fn catalog(rest: &mut Rest<'_>) -> Read<Catalog> {
 fn table(rest: &mut Rest<'_>) -> Read<Table> {
     let what = "a table";
     let name = |rest: &mut Rest<'_>| -> Read<String> { rest.text(what) };
-    Ok(Table {
+    let table = Table {
         name: TableName { schema: name(rest)?, table: name(rest)? },
         columns: rest.list(what, column)?,
         key: columns(rest)?,
@@ -413,6 +413,13 @@ fn table(rest: &mut Rest<'_>) -> Read<Table> {
             level: rest.small(what)?,
             cyclic: rest.bool(what)?,
         },
-        referenced: rest.bool(what)?,
-    })
+        referenced: false,
+        untold: false,
+    };
+    // One after the other, so that recordings from before the second one are read.
+    let (referenced, untold) = match rest.byte(what)? {
+        flags @ 0..=3 => (flags & 1 != 0, flags & 2 != 0),
+        _ => return Err(RecordError::Value { what }),
+    };
+    Ok(Table { referenced, untold, ..table })
 }

@@ -76,6 +76,7 @@ pub(crate) fn table(name: &str, columns: Vec<Column>, keys: u16) -> Table {
         foreign_keys: Vec::new(),
         place: Place::default(),
         referenced: false,
+        untold: false,
     }
 }
 

@@ -99,3 +99,26 @@ fn bytes_behind(status: &Status) -> f64 {
         (Some(_) | None, Some(_) | None) => 0.0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prometheus::TextEncoder;
+    use replicator_core::model::time::WallTime;
+
+    use crate::metrics::{Command, Limits, Metrics};
+
+    #[test]
+    fn a13_metrics_of_a_binary_log_have_its_name() {
+        let limits = Limits { applies_max: 16, buffered_bytes_max: 1_000 };
+        let metrics = Metrics::new(Command::MyLogical, limits, || WallTime { micros: 0 });
+        metrics.schema("db.public").dialed(true);
+        let text = TextEncoder::new().encode_to_string(&metrics.registry().gather()).unwrap();
+        for line in [
+            "mylogical_dial_success_total 1",
+            "mylogical_dial_failure_total 0",
+            "mutation_total{source=\"mylogical\",type=\"insert\"} 0",
+        ] {
+            assert!(text.lines().any(|told| told == line), "{line}: {text}");
+        }
+    }
+}

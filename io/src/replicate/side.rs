@@ -84,7 +84,7 @@ impl<D: Dial> Side<'_, D> {
             let Ok(answer) = tokio::time::timeout(self.apply_timeout, asking).await else {
                 continue;
             };
-            match answer {
+            match answer.map(|current| current.told_like(catalog)) {
                 Ok(current) if current == **catalog => (),
                 Ok(_) => {
                     return Trouble::Passing("the target's tables have changed".to_owned());

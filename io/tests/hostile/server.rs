@@ -121,6 +121,7 @@ fn catalog() -> Catalog {
         foreign_keys: Vec::new(),
         place: Place::default(),
         referenced: false,
+        untold: false,
     };
     Catalog::new(vec![table], &[])
 }

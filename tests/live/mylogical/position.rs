@@ -4,6 +4,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use replicator_tests::moving::Moving;
 use replicator_tests::mysql::{Kind, Server};
+use replicator_tests::wait_until;
 use std::sync::Arc;
 
 use super::{ALL_PAIRS, PAIRS, on_both, with_pairs};
@@ -119,11 +120,16 @@ async fn w15_an_idle_and_a_busy_but_filtered_source_move_the_position() -> Resul
 }
 
 /// Ends all files of the binary log but the newest.
-fn purge(source: &Server) -> Result<()> {
+async fn purge(source: &Server) -> Result<()> {
     source.run("FLUSH BINARY LOGS")?;
-    let files = source.run("SHOW BINARY LOGS")?;
-    let newest = files.lines().last().and_then(|line| line.split_whitespace().next());
-    source.run(&format!("PURGE BINARY LOGS TO '{}'", newest.context("no binary log")?)).map(drop)
+    // MariaDB keeps a file until its storage engines have everything in it on disk.
+    wait_until(STOP_MAX, "old files are purged", async || {
+        let files = source.run("SHOW BINARY LOGS")?;
+        let newest = files.lines().last().and_then(|line| line.split_whitespace().next());
+        source.run(&format!("PURGE BINARY LOGS TO '{}'", newest.context("no binary log")?))?;
+        Ok(source.run("SHOW BINARY LOGS")?.lines().count() == 1)
+    })
+    .await
 }
 
 #[tokio::test]
@@ -133,7 +139,7 @@ async fn w17_a_position_that_was_purged_is_refused_with_the_way_out() -> Result<
         let mut moving = Moving::create_on(source, "w17_purged").await?;
         moving.tables(PAIRS, PAIRS).await?;
         moving.run("INSERT INTO pairs VALUES (1, 'gone')")?;
-        purge(&moving.source)?;
+        purge(&moving.source).await?;
         moving.run("INSERT INTO pairs VALUES (2, 'there')")?;
         let mut replicator = moving.replicate(&[])?;
         let log = moving.databases.refused(&mut replicator).await?;
@@ -161,7 +167,7 @@ async fn a09_a_log_that_is_purged_while_nothing_happens_stops_nobody() -> Result
         )?;
         moving.confirmed(&mut replicator).await?;
         replicator.kill()?;
-        purge(&moving.source)?;
+        purge(&moving.source).await?;
         let mut replicator = moving.replicate(&[])?;
         moving.run("INSERT INTO pairs VALUES (1, 'a')")?;
         let rows = moving.arrived(&mut replicator, ALL_PAIRS).await?;

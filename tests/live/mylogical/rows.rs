@@ -1,8 +1,10 @@
 //! What a change means, and in which order changes arrive.
 use anyhow::{Result, ensure};
 use replicator_tests::moving::Moving;
+use replicator_tests::mysql::Server;
+use std::sync::Arc;
 
-use super::{ALL_PAIRS, on_both, with_pairs};
+use super::{ALL_PAIRS, PAIRS, on_both, with_pairs};
 
 /// Makes tables on both sides, runs transactions, once as a backlog and once one after another, and compares.
 async fn check(
@@ -171,7 +173,10 @@ async fn w13_savepoints_and_tables_without_transactions_count() -> Result<()> {
 #[tokio::test]
 async fn w13_xa_transactions_count_when_their_outcome_is_known() -> Result<()> {
     on_both(async |kind| {
-        let moving = with_pairs(kind, "w13_xa").await?;
+        // Of its own: XA transactions that others prepared would be in their way.
+        let source = Arc::new(Server::start_source(kind)?);
+        let mut moving = Moving::create_on(source, "w13_xa").await?;
+        moving.tables(PAIRS, PAIRS).await?;
         let name = moving.name().to_owned();
         let begin = |id: u32| {
             format!(
@@ -203,5 +208,37 @@ async fn w13_xa_transactions_count_when_their_outcome_is_known() -> Result<()> {
         ensure!(rows.len() == 5, "{rows:?}");
         Ok(())
     })
+    .await
+}
+
+/// MySQL 9.7 logs what foreign keys change, MariaDB leaves it to whoever applies the log.
+#[tokio::test]
+async fn what_foreign_keys_change_by_themselves_changes_in_the_target_too() -> Result<()> {
+    let tables = "CREATE TABLE parents (id INT PRIMARY KEY, name VARCHAR(10)); \
+                  CREATE TABLE children (id INT PRIMARY KEY, parent INT, \
+                    FOREIGN KEY (parent) REFERENCES parents (id) ON DELETE CASCADE ON UPDATE CASCADE); \
+                  CREATE TABLE orphans (id INT PRIMARY KEY, parent INT, \
+                    FOREIGN KEY (parent) REFERENCES parents (id) ON DELETE SET NULL ON UPDATE SET NULL)";
+    check(
+        "cascades",
+        [tables, tables],
+        &[
+            "INSERT INTO parents VALUES (1, 'a'), (2, 'b'), (3, 'c'), (4, 'd'), (5, 'e')",
+            "INSERT INTO children VALUES (10, 1), (11, 1), (20, 2), (30, 3), (40, 4)",
+            "INSERT INTO orphans VALUES (10, 1), (20, 2), (30, 3), (50, 5)",
+            "UPDATE parents SET id = 100 WHERE id = 1",
+            // The parent is there again, the children are not.
+            "BEGIN; DELETE FROM parents WHERE id = 2; INSERT INTO parents VALUES (2, 'again'); COMMIT",
+            "BEGIN; INSERT INTO children VALUES (31, 3); UPDATE parents SET id = 300 WHERE id = 3; \
+             UPDATE children SET id = 32 WHERE id = 31; COMMIT",
+            "UPDATE parents SET id = id + 1000 WHERE id IN (4, 5)",
+            "DELETE FROM parents WHERE id = 1004",
+        ],
+        &[
+            "SELECT id, name FROM parents ORDER BY id",
+            "SELECT id, parent FROM children ORDER BY id",
+            "SELECT id, parent FROM orphans ORDER BY id",
+        ],
+    )
     .await
 }

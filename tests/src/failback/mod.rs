@@ -8,6 +8,8 @@
 //! feed brings the first rows, too.
 mod mysql;
 
+pub(crate) use self::mysql::{TABLES as MYSQL_TABLES, compare_from as compare_from_mysql};
+
 use std::fmt;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -299,7 +301,7 @@ impl Shop {
                 comparison.tables.retain(|table| of_shop(&table.table));
                 Ok(comparison)
             }
-            Target::MySql(server) => mysql::compare(&self.from, server).await,
+            Target::MySql(server) => mysql::compare_to(&self.from, server, DATABASE).await,
         }
     }
 

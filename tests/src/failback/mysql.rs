@@ -9,12 +9,14 @@ use super::Beat;
 use crate::compare::{Comparison, TableComparison};
 use crate::mysql::Server;
 use crate::pair::DATABASE;
-use crate::workload::{HEARTBEAT, TABLES};
+use crate::workload::{self, HEARTBEAT};
+
+/// The statements that create the shop's tables.
+pub(crate) const TABLES: &str = include_str!("mysql.sql");
 
 /// Makes the database with empty tables.
 pub(super) fn create(server: &Server) -> Result<()> {
-    let tables = include_str!("mysql.sql");
-    let sql = format!("CREATE DATABASE {DATABASE}; USE {DATABASE}; {tables}");
+    let sql = format!("CREATE DATABASE {DATABASE}; USE {DATABASE}; {TABLES}");
     server.run(&sql).map(drop)
 }
 
@@ -35,13 +37,36 @@ pub(super) fn beat(server: &Server) -> Result<Beat> {
 }
 
 /// Compares all tables, row by row, as the text of their values.
-pub(super) async fn compare(source: &Client, target: &Server) -> Result<Comparison> {
+pub(super) async fn compare_to(
+    source: &Client,
+    target: &Server,
+    database: &str,
+) -> Result<Comparison> {
+    compare(source, target, database, |postgres, mysql| (postgres, mysql)).await
+}
+
+/// The same the other way round.
+pub(crate) async fn compare_from(
+    source: &Server,
+    database: &str,
+    target: &Client,
+) -> Result<Comparison> {
+    compare(target, source, database, |postgres, mysql| (mysql, postgres)).await
+}
+
+/// `order` says which side is the source.
+async fn compare(
+    postgres: &Client,
+    mysql: &Server,
+    database: &str,
+    order: impl Fn(Vec<Values>, Vec<Values>) -> (Vec<Values>, Vec<Values>),
+) -> Result<Comparison> {
     let mut comparison = Comparison::default();
-    for table in TABLES.into_iter().chain([HEARTBEAT]) {
-        let columns = columns(source, table).await?;
-        let left = source_rows(source, table, &columns).await?;
-        let right = target_rows(target, table, &columns)?;
-        comparison.tables.push(merge(table, &left, &right));
+    for table in workload::TABLES.into_iter().chain([HEARTBEAT]) {
+        let columns = columns(postgres, table).await?;
+        let rows = postgres_rows(postgres, table, &columns).await?;
+        let (source, target) = order(rows, mysql_rows(mysql, database, table, &columns)?);
+        comparison.tables.push(merge(table, &source, &target));
     }
     Ok(comparison)
 }
@@ -82,7 +107,7 @@ async fn columns(source: &Client, table: &str) -> Result<Vec<Column>> {
 /// One row: each value as text, or nothing.
 type Values = Vec<Option<String>>;
 
-async fn source_rows(source: &Client, table: &str, columns: &[Column]) -> Result<Vec<Values>> {
+async fn postgres_rows(server: &Client, table: &str, columns: &[Column]) -> Result<Vec<Values>> {
     let printed = |Column { name, form }: &Column| {
         let text = match form {
             Form::Text => format!("\"{name}\"::text"),
@@ -98,7 +123,7 @@ async fn source_rows(source: &Client, table: &str, columns: &[Column]) -> Result
     let list: Vec<String> = columns.iter().map(printed).collect();
     let sql = format!("SELECT {} FROM \"{table}\"", list.join(", "));
     let mut rows = Vec::new();
-    for row in source.query(&sql, &[]).await? {
+    for row in server.query(&sql, &[]).await? {
         let values = (0..columns.len()).map(|index| row.get(index)).collect();
         rows.push(decode(columns, values)?);
     }
@@ -106,7 +131,12 @@ async fn source_rows(source: &Client, table: &str, columns: &[Column]) -> Result
     Ok(rows)
 }
 
-fn target_rows(target: &Server, table: &str, columns: &[Column]) -> Result<Vec<Values>> {
+fn mysql_rows(
+    server: &Server,
+    database: &str,
+    table: &str,
+    columns: &[Column],
+) -> Result<Vec<Values>> {
     let printed = |Column { name, form }: &Column| match form {
         Form::Bytes => format!("HEX(`{name}`)"),
         Form::Text | Form::Boolean | Form::Time | Form::Json => {
@@ -114,7 +144,7 @@ fn target_rows(target: &Server, table: &str, columns: &[Column]) -> Result<Vec<V
         }
     };
     let list: Vec<String> = columns.iter().map(printed).collect();
-    let printed = target.run(&format!("SELECT {} FROM {DATABASE}.`{table}`", list.join(", ")))?;
+    let printed = server.run(&format!("SELECT {} FROM {database}.`{table}`", list.join(", ")))?;
     let mut rows = Vec::new();
     for line in printed.lines() {
         let values = line.split('\t').map(|text| (text != "NULL").then(|| text.to_owned()));

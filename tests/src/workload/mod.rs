@@ -36,8 +36,8 @@ pub const TABLES: [&str; 11] = [
 pub const HEARTBEAT: &str = "heartbeat";
 
 /// Rows of the tables that there is a fixed number of.
-const REGIONS: u32 = 20;
-const SEATS: u32 = 256;
+pub(crate) const REGIONS: u32 = 20;
+pub(crate) const SEATS: u32 = 256;
 
 /// Creates the tables. `major` is the server's version.
 ///
@@ -45,14 +45,19 @@ const SEATS: u32 = 256;
 ///
 /// Some of them exist.
 pub async fn create_tables(client: &Client, major: u16) -> Result<()> {
+    client.batch_execute(&tables(major)).await.context("could not create the tables")
+}
+
+/// The statements that create the tables.
+#[must_use]
+pub fn tables(major: u16) -> String {
     // Stored generated columns came with PostgreSQL 12 (release notes).
     let total = if major < 12 {
         "total numeric"
     } else {
         "total numeric GENERATED ALWAYS AS (quantity * price) STORED"
     };
-    let sql = include_str!("schema.sql").replace("total numeric", total);
-    client.batch_execute(&sql).await.context("could not create the tables")
+    include_str!("schema.sql").replace("total numeric", total)
 }
 
 /// Fills the tables with about `rows` rows.

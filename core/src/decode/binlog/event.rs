@@ -224,6 +224,8 @@ pub struct Rows<'a> {
 impl Rows<'_> {
     /// The statement has no more rows.
     pub const STATEMENT_END: u16 = 1;
+    /// Foreign keys are not checked: the session wants it so, or a foreign key has caused the change.
+    pub const NO_FOREIGN_KEY_CHECKS: u16 = 2;
 }
 
 /// A compressed transaction: all its events but the one that names it, without checksums.

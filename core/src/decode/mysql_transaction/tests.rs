@@ -17,7 +17,7 @@ use super::{
     MySqlTransactions, RowsChange, RowsKind, Told, TransactionLimits, TruncatePolicy,
 };
 use crate::fixture;
-use crate::model::catalog::Catalog;
+use crate::model::catalog::{Catalog, Table};
 use crate::model::mutation::{Change, Mutation};
 use crate::model::row::{Cell, Row};
 use crate::stop::SchemaDrift;
@@ -61,9 +61,19 @@ struct Server {
 
 impl Server {
     fn new(options: MySqlOptions) -> Self {
+        Self::with(options, |_| ())
+    }
+
+    /// Of a source that does not tell what foreign keys change.
+    fn untold() -> Self {
+        Self::with(options(), |table| table.untold = true)
+    }
+
+    fn with(options: MySqlOptions, change: impl Fn(&mut Table)) -> Self {
         let format = mysql_format(Checksum::Crc32);
         let mut table = fixture::table("note", &[("id", "int8"), ("text", "text")], 1);
         table.columns[1].nullable = true;
+        change(&mut table);
         let tables = MySqlTables {
             catalog: Arc::new(Catalog::new(vec![table], &[])),
             database: "shop".into(),
@@ -133,12 +143,22 @@ impl Server {
         change: RowsChange,
         rows: &[RowToSend<'_>],
     ) -> Result<Vec<Told>, MySqlAssembleError> {
+        self.flagged_rows(map, change, rows, Rows::STATEMENT_END)
+    }
+
+    fn flagged_rows(
+        &mut self,
+        map: &TableMap,
+        change: RowsChange,
+        rows: &[RowToSend<'_>],
+        flags: u16,
+    ) -> Result<Vec<Told>, MySqlAssembleError> {
         let body = encode_table_map(map, MAP_HEADER, BinlogFlavor::MySql);
         let post_header_bytes = usize::from(MAP_HEADER);
         let described = Map { table: TABLE, flags: 0, post_header_bytes, body: &body };
         self.send(EventType::TABLE_MAP_EVENT, &Event::TableMap(described))?;
         let kind = RowsKind { change, extra: true, partial: false };
-        let body = encode_rows(map, kind, ROWS_HEADER, 1, rows);
+        let body = encode_rows(map, kind, ROWS_HEADER, flags, rows);
         let (kind, code) = match change {
             RowsChange::Write => (EventKind::Write, EventType::WRITE_ROWS_EVENT),
             RowsChange::Update => (EventKind::Update, EventType::UPDATE_ROWS_EVENT),
@@ -148,7 +168,7 @@ impl Server {
             kind,
             has_extra: true,
             table: TABLE,
-            flags: 1,
+            flags,
             post_header_bytes: usize::from(ROWS_HEADER),
             body: body.into(),
         };
@@ -355,6 +375,57 @@ fn truncate_follows_its_policy() {
     assert_eq!(after(TruncatePolicy::Apply, "TRUNCATE shop.NOTE"), Ok(vec!["truncate".into()]));
     let missing = after(TruncatePolicy::Apply, "TRUNCATE missing").unwrap_err();
     assert!(matches!(missing, MySqlAssembleError::Drift(_)), "{missing}");
+}
+
+/// Others leave it to the target's foreign keys, for which a new key must be an update.
+#[test]
+fn a_key_that_others_refer_to_changes_in_its_place_if_the_source_does_not_tell_of_them() {
+    let mut server = Server::untold();
+    let note = map("shop", ["id", "text"]);
+    server.begin();
+    let changes = [
+        update(&[t("1"), t("a")], &[t("2"), t("a")]),
+        update(&[t("3"), t("a")], &[t("3"), t("b")]),
+    ];
+    server.rows(&note, RowsChange::Update, &changes).unwrap();
+    assert_eq!(server.commit().unwrap()[1..], [">1 a to 2 a", "=3 b"]);
+}
+
+/// MySQL 9.7 logs `UPDATE parent` with ON UPDATE CASCADE as: rows of the child, rows of the parent.
+#[test]
+fn what_foreign_keys_changed_comes_between_the_new_parent_and_the_end_of_the_old_one() {
+    let mut server = Server::new(options());
+    let note = map("shop", ["id", "text"]);
+    let sent = |server: &mut Server, old: Option<&str>, new: Option<&str>, flags| {
+        let before = old.map(|id| vec![t(id), t("a")]).unwrap_or_default();
+        let after = new.map(|id| vec![t(id), t("b")]).unwrap_or_default();
+        let row = RowToSend { before, after };
+        let change = if new.is_some() { RowsChange::Update } else { RowsChange::Delete };
+        assert_eq!(server.flagged_rows(&note, change, &[row], flags), Ok(vec![]));
+    };
+    let (caused, asked) = (Rows::NO_FOREIGN_KEY_CHECKS, Rows::STATEMENT_END);
+    server.begin();
+    sent(&mut server, Some("10"), Some("10"), caused);
+    sent(&mut server, Some("1"), Some("2"), asked);
+    let lines = server.commit().unwrap();
+    assert_eq!(lines[1..], ["=2 b", "=10 b", "-1 a"]);
+    // Deletes are right as they come, and so is what a session without checks does.
+    server.begin();
+    sent(&mut server, Some("10"), None, caused);
+    sent(&mut server, Some("2"), None, asked);
+    let lines = server.commit().unwrap();
+    assert_eq!(lines[1..], ["-10 a", "-2 a"]);
+    server.begin();
+    sent(&mut server, Some("3"), Some("4"), caused | asked);
+    let lines = server.commit().unwrap();
+    assert_eq!(lines[1..], ["-3 a", "=4 b"]);
+    // Keys that move up one by one have an order of their own.
+    server.begin();
+    sent(&mut server, Some("20"), Some("20"), caused);
+    sent(&mut server, Some("6"), Some("7"), 0);
+    sent(&mut server, Some("5"), Some("6"), asked);
+    let lines = server.commit().unwrap();
+    assert_eq!(lines[1..], ["=20 b", "-6 a", "=7 b", "-5 a", "=6 b"]);
 }
 
 #[test]

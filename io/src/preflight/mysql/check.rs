@@ -46,6 +46,13 @@ pub(super) fn server(facts: &SourceFacts, options: &Options, findings: &mut Vec<
     images(facts, options, findings);
     grants(facts, findings);
     retention(facts, findings);
+    if facts.prepared > 0 {
+        findings.push(Finding::warning(format!(
+            "the source has {} XA transactions that are prepared and have no outcome (XA RECOVER): if they were \
+             prepared before --defaultGTIDSet was taken, commit or roll them back and take it again",
+            facts.prepared
+        )));
+    }
     if facts.variable("server_id") == Some("0") {
         findings.push(Finding::error(
             "server_id of the source is 0, with which it serves no replicas; give it a number of its own",
@@ -180,6 +187,14 @@ pub(super) fn tables(
             }
         }
     }
+    if !facts.cascading.is_empty() && !facts.tells_all() {
+        findings.push(Finding::warning(format!(
+            "foreign keys of the source change rows by themselves (ON DELETE CASCADE and the like), and its binary \
+             log does not have these changes: the same foreign keys with the same rules must be in the target, or \
+             its rows stay as they were, in {}",
+            quoted_list(&facts.cascading)
+        )));
+    }
     if !missing.is_empty() {
         findings.push(Finding::warning(format!(
             "schema \"{}\" of the target lacks tables that the source has; a change to one of them stops \
@@ -244,7 +259,9 @@ fn check_columns(
 
 #[cfg(test)]
 mod tests {
-    use super::{BinlogFlavor, Finding, Options, SourceFacts, replicas, server};
+    use super::{
+        BinlogFlavor, Catalog, Finding, Options, SourceFacts, Wanted, replicas, server, tables,
+    };
     use crate::preflight::TargetOptions;
     use crate::preflight::finding::Findings;
     use replicator_core::model::ident::SchemaName;
@@ -318,6 +335,24 @@ mod tests {
         assert!(text.contains("as with --fetchMetadata"), "{text}");
         let options = Options { fetch_metadata: true, ..options() };
         let text = found(&[("binlog_row_metadata", "MINIMAL")], &options);
+        assert_eq!(text, "preflight found nothing wrong");
+    }
+
+    #[test]
+    fn changes_that_the_log_does_not_have_are_warned_of() {
+        let of = |native: &[(&str, &str)]| {
+            let mut facts = SourceFacts::of(BinlogFlavor::MySql, native);
+            facts.cascading = vec!["order_line".to_owned()];
+            let catalog = Catalog::default();
+            let mut findings = Vec::new();
+            tables(&facts, &Wanted { catalog: &catalog, schema: "public" }, &mut findings);
+            Findings::new(findings).to_string()
+        };
+        for native in [&[][..], &[("innodb_native_foreign_keys", "ON")]] {
+            let text = of(native);
+            assert!(text.contains("its rows stay as they were, in \"order_line\""), "{text}");
+        }
+        let text = of(&[("innodb_native_foreign_keys", "OFF")]);
         assert_eq!(text, "preflight found nothing wrong");
     }
 

@@ -8,7 +8,7 @@ use crate::mysql::replica::{ReplicaError, ReplicaSession};
 use crate::net::Dial;
 
 /// The variables that matter. Those that a version does not have are absent from the answer.
-const VARIABLES: [&str; 14] = [
+const VARIABLES: [&str; 15] = [
     "binlog_checksum",
     "binlog_expire_logs_seconds",
     "binlog_format",
@@ -17,6 +17,7 @@ const VARIABLES: [&str; 14] = [
     "enforce_gtid_consistency",
     "expire_logs_days",
     "gtid_mode",
+    "innodb_native_foreign_keys",
     "log_bin",
     "log_replica_updates",
     "log_slave_updates",
@@ -47,6 +48,10 @@ pub(super) struct SourceFacts {
     pub(super) replicas: Vec<u32>,
     /// Whether we see the database.
     pub(super) has_database: bool,
+    /// How many XA transactions are prepared and have no outcome, if we may know.
+    pub(super) prepared: usize,
+    /// Its tables whose rows foreign keys change by themselves, if we may know.
+    pub(super) cascading: Vec<String>,
     /// Its tables.
     pub(super) tables: BTreeMap<String, Vec<SourceColumn>>,
 }
@@ -66,6 +71,12 @@ impl SourceFacts {
     /// A variable of the server, if it has it.
     pub(super) fn variable(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str)
+    }
+
+    /// Whether its binary log has the rows that foreign keys change.
+    pub(super) fn tells_all(&self) -> bool {
+        let native = self.variable("innodb_native_foreign_keys");
+        self.flavor == BinlogFlavor::MySql && native.is_some_and(|native| native != "ON")
     }
 
     /// Whether its binary log names columns.
@@ -99,6 +110,8 @@ impl SourceFacts {
             replicates_from: None,
             replicas: Vec::new(),
             has_database: true,
+            prepared: 0,
+            cascading: Vec::new(),
             tables: BTreeMap::new(),
         }
     }
@@ -146,6 +159,10 @@ pub(super) async fn read<D: Dial>(
     let sql =
         format!("SELECT 1 FROM information_schema.schemata WHERE BINARY schema_name = {schema}");
     let has_database = !session.query(&sql).await?.is_empty();
+    let prepared = if_allowed(session.query("XA RECOVER").await)?.len();
+    let cascading = if_allowed(session.query(&cascades(&schema)).await)?;
+    let cascading = cascading.into_iter().filter_map(|row| row.into_iter().next().flatten());
+    let cascading = cascading.collect();
     let tables = tables(session, &schema).await?;
     let (version, number) = named(flavor, &version);
     Ok(SourceFacts {
@@ -159,6 +176,8 @@ pub(super) async fn read<D: Dial>(
         replicates_from,
         replicas,
         has_database,
+        prepared,
+        cascading,
         tables,
     })
 }
@@ -195,6 +214,15 @@ async fn tables<D: Dial>(
         tables.entry(table).or_default().push(SourceColumn { name, column_type, charset });
     }
     Ok(tables)
+}
+
+/// The tables whose rows follow those of others.
+fn cascades(schema: &str) -> String {
+    format!(
+        "SELECT DISTINCT table_name FROM information_schema.referential_constraints \
+          WHERE BINARY constraint_schema = {schema} AND (delete_rule NOT IN ('NO ACTION', 'RESTRICT') \
+             OR update_rule NOT IN ('NO ACTION', 'RESTRICT')) ORDER BY 1"
+    )
 }
 
 /// What we must not know we can do without.

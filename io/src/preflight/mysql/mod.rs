@@ -101,6 +101,7 @@ impl SourceFacts {
             BinlogFlavor::MySql => self.variable("server_uuid")?.to_owned(),
             BinlogFlavor::MariaDb => self.variable("server_id")?.to_owned(),
         };
+        let catalog = if self.tells_all() { catalog } else { catalog.with_untold_changes() };
         Some(Facts {
             flavor: self.flavor,
             version: self.version,

@@ -129,6 +129,7 @@ mod tests {
             foreign_keys: Vec::new(),
             place: Place::default(),
             referenced: false,
+            untold: false,
         };
         Catalog::new(tables.iter().map(table).collect(), &[])
     }

@@ -103,6 +103,7 @@ fn stream() -> Arc<Stream> {
         foreign_keys: Vec::new(),
         place: Place::default(),
         referenced: false,
+        untold: false,
     };
     let catalog = Arc::new(Catalog::new(vec![table], &[]));
     Arc::new(Stream { name: "s".to_owned(), partitions: Vec::new(), catalog, lane: Lane::Whole })

@@ -105,6 +105,7 @@ mod tests {
             foreign_keys: Vec::new(),
             place: Place::default(),
             referenced: false,
+            untold: false,
         };
         let mut row = RowBuilder::new();
         cells.iter().for_each(|cell| row.push(*cell));

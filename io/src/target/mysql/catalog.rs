@@ -263,6 +263,7 @@ impl Draft {
             foreign_keys: Vec::new(),
             place: Place::default(),
             referenced: false,
+            untold: false,
         }
     }
 

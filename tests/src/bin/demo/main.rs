@@ -4,8 +4,9 @@
 //! What is shown is the documented way: a publication and a slot made by hand, the first rows copied,
 //! then `replicator pglogical` with the documented flags.
 //!
-//! `make demo-failback` is the way back: see `back`.
+//! `make demo-failback` is the way back: see `back`; `make demo-mysql` begins at MySQL: see `mysql`.
 mod back;
+mod mysql;
 mod options;
 mod screen;
 
@@ -63,6 +64,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let log = options.failback.and_then(|_| failback::log_path(back::NAME).ok());
+            let log = log.or_else(|| options.source.and_then(mysql::log));
             let log = log.unwrap_or_else(log_path);
             let line = format!("demo failed: {error:#}\nreplicator's log: {}", log.display());
             // The exit code says it too, if nobody can be told.
@@ -75,6 +77,9 @@ async fn main() -> ExitCode {
 async fn demo(screen: &mut Screen, options: Options) -> Result<()> {
     if let Some(kind) = options.failback {
         return back::demo(screen, options, kind).await;
+    }
+    if let Some(kind) = options.source {
+        return mysql::demo(screen, options, kind).await;
     }
     let mut stage = Stage::build(screen).await?;
     let begun = Instant::now();

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use replicator_tests::failback::Kind;
+use replicator_tests::mysql;
 
 /// The command line, checked.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,13 +18,17 @@ pub(crate) struct Options {
     pub(crate) seed: u64,
     /// The way back, into this; `None` is the way there.
     pub(crate) failback: Option<Kind>,
+    /// The way there from this, and not from PostgreSQL.
+    pub(crate) source: Option<mysql::Kind>,
 }
 
 impl Options {
-    /// Reads `--minutes M --rate ROWS --kills N --seed S --failback TARGET`; what is left out has a default.
+    /// Reads `--minutes M --rate ROWS --kills N --seed S --failback TARGET --source SOURCE`;
+    /// what is left out has a default.
     pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self> {
         let duration = Duration::from_secs(60);
-        let mut options = Self { duration, rate: 5_000, kills: 1, seed: 1, failback: None };
+        let mut options =
+            Self { duration, rate: 5_000, kills: 1, seed: 1, failback: None, source: None };
         let mut arguments = arguments.into_iter();
         while let Some(flag) = arguments.next() {
             let value = arguments.next().with_context(|| format!("{flag} needs a value"))?;
@@ -38,8 +43,12 @@ impl Options {
                 "--kills" => options.kills = value.parse().with_context(wrong)?,
                 "--seed" => options.seed = value.parse().with_context(wrong)?,
                 "--failback" => options.failback = Some(value.parse()?),
+                "--source" => {
+                    let named = mysql::Kind::ALL.into_iter().find(|kind| kind.name() == value);
+                    options.source = Some(named.with_context(wrong)?);
+                }
                 _ => bail!(
-                    "unknown flag {flag}; there are --minutes, --rate, --kills, --seed, --failback"
+                    "unknown flag {flag}; there are --minutes, --rate, --kills, --seed, --failback, --source"
                 ),
             }
         }

@@ -77,6 +77,7 @@ fn target(columns: &[&str]) -> Table {
         foreign_keys: Vec::new(),
         place: Place::default(),
         referenced: false,
+        untold: false,
     }
 }
 
