@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::net::Dial;
 use crate::recorder::Recorder;
-use crate::supervisor::{Backoff, GaveUp, supervise};
+use crate::supervisor::{Backoff, Ended, GaveUp, supervise};
 
 /// Replicates a PostgreSQL source until told to stop. `recorder` is told of everything that happens.
 ///
@@ -37,25 +37,39 @@ pub async fn pglogical<D: Dial>(
     metrics: Arc<Metrics>,
     recorder: Option<Recorder>,
 ) -> Result<(), GaveUp> {
+    let forward = settings.forward.clone();
+    let settings = Arc::new(settings);
+    stream(dial, forward, stop, &metrics, recorder, |landing| {
+        let settings = Arc::clone(&settings);
+        Attempt { settings, landing }.run()
+    })
+    .await
+}
+
+/// Runs attempts at one stream until told to stop.
+async fn stream<D: Dial, F: Future<Output = Ended>>(
+    dial: D,
+    settings: ForwardSettings,
+    stop: watch::Receiver<bool>,
+    metrics: &Metrics,
+    recorder: Option<Recorder>,
+    attempt: impl Fn(Landing<D>) -> F,
+) -> Result<(), GaveUp> {
     let clock = Clock::start();
-    let metrics = metrics.schema(&settings.forward.schema_label());
-    let forward = Arc::new(settings.forward.clone());
+    let metrics = metrics.schema(&settings.schema_label());
     let settings = Arc::new(settings);
     let mut first = true;
     supervise(clock, Backoff::default(), stop.clone(), || {
-        let attempt = Attempt {
+        let landing = Landing {
+            dial: dial.clone(),
             settings: Arc::clone(&settings),
-            landing: Landing {
-                dial: dial.clone(),
-                settings: Arc::clone(&forward),
-                clock,
-                stop: stop.clone(),
-                metrics: Arc::clone(&metrics),
-                recorder: recorder.clone(),
-                first: std::mem::take(&mut first),
-            },
+            clock,
+            stop: stop.clone(),
+            metrics: Arc::clone(&metrics),
+            recorder: recorder.clone(),
+            first: std::mem::take(&mut first),
         };
-        Box::pin(attempt.run())
+        Box::pin(attempt(landing))
     })
     .await
 }

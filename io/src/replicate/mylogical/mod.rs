@@ -8,13 +8,12 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use self::attempt::Attempt;
-use super::landing::Landing;
 use super::settings::MyLogicalSettings;
-use crate::clock::Clock;
+use super::stream;
 use crate::metrics::Metrics;
 use crate::net::Dial;
 use crate::recorder::Recorder;
-use crate::supervisor::{Backoff, GaveUp, supervise};
+use crate::supervisor::GaveUp;
 
 /// Replicates a MySQL or MariaDB source until told to stop. `recorder` is told of everything that happens.
 ///
@@ -28,25 +27,11 @@ pub async fn mylogical<D: Dial>(
     metrics: Arc<Metrics>,
     recorder: Option<Recorder>,
 ) -> Result<(), GaveUp> {
-    let clock = Clock::start();
-    let metrics = metrics.schema(&settings.forward.schema_label());
-    let forward = Arc::new(settings.forward.clone());
+    let forward = settings.forward.clone();
     let settings = Arc::new(settings);
-    let mut first = true;
-    supervise(clock, Backoff::default(), stop.clone(), || {
-        let attempt = Attempt {
-            settings: Arc::clone(&settings),
-            landing: Landing {
-                dial: dial.clone(),
-                settings: Arc::clone(&forward),
-                clock,
-                stop: stop.clone(),
-                metrics: Arc::clone(&metrics),
-                recorder: recorder.clone(),
-                first: std::mem::take(&mut first),
-            },
-        };
-        Box::pin(attempt.run())
+    stream(dial, forward, stop, &metrics, recorder, |landing| {
+        let settings = Arc::clone(&settings);
+        Attempt { settings, landing }.run()
     })
     .await
 }
