@@ -51,9 +51,17 @@ impl Of<'_> {
             let new = self.mutation(key, change(row, still_unchanged));
             return Ok(Updated { old: None, new, unchanged });
         }
-        if still_unchanged || self.table.untold {
+        if still_unchanged {
             let new = self.mutation(old_key, Change::Move { from: old, to: row });
             return Ok(Updated { old: None, new, unchanged });
+        }
+        if self.table.untold {
+            // In its place, for the rows that refer to it; and again, in case it has moved already: what comes a
+            // second time must do no harm.
+            let moved = Change::Move { from: old, to: row.clone() };
+            let (old, new) =
+                (self.mutation(old_key, moved), self.mutation(key, Change::Upsert(row)));
+            return Ok(Updated { old: Some(old), new, unchanged });
         }
         let old = Some(self.mutation(old_key, Change::Delete(old)));
         let new = self.mutation(key, Change::Upsert(row));

@@ -88,6 +88,8 @@ impl Dialect {
             params.append(&mut old);
         }
         let rows_min = match step.kind {
+            // With all values sent, an upsert follows that inserts what is missing.
+            Kind::Move if !step.rows.iter().any(|row| row.has_unchanged()) => None,
             Kind::Update | Kind::Move => u64::try_from(rows).ok(),
             Kind::Insert | Kind::Upsert | Kind::Delete | Kind::Truncate => None,
         };

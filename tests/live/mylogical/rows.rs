@@ -242,3 +242,27 @@ async fn what_foreign_keys_change_by_themselves_changes_in_the_target_too() -> R
     )
     .await
 }
+
+/// A copy may be newer than the position that it is said to be of.
+#[tokio::test]
+async fn a_new_key_that_the_target_has_already_does_no_harm() -> Result<()> {
+    let tables = "CREATE TABLE parents (id INT PRIMARY KEY, name VARCHAR(10)); \
+                  CREATE TABLE children (id INT PRIMARY KEY, parent INT, \
+                    FOREIGN KEY (parent) REFERENCES parents (id) ON DELETE CASCADE ON UPDATE CASCADE)";
+    on_both(async |kind| {
+        let mut moving = Moving::create(kind, "moved").await?;
+        moving.tables(tables, tables).await?;
+        moving.run("INSERT INTO parents VALUES (1, 'a'); INSERT INTO children VALUES (10, 1)")?;
+        let begin = moving.executed()?;
+        moving.run("UPDATE parents SET id = 100 WHERE id = 1")?;
+        let copy = "INSERT INTO parents VALUES (100, 'a'); INSERT INTO children VALUES (10, 100)";
+        moving.to().batch_execute(copy).await?;
+        let mut replicator = moving.replicate(&["--defaultGTIDSet", &begin])?;
+        let rows = moving.arrived(&mut replicator, "SELECT id, name FROM parents").await?;
+        ensure!(rows == ["100\ta"], "{rows:?}");
+        let rows = moving.same("SELECT id, parent FROM children").await?;
+        ensure!(rows == ["10\t100"], "{rows:?}");
+        Ok(())
+    })
+    .await
+}

@@ -2,7 +2,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use replicator_core::decode::binlog::decoder::UnpackLimits;
 use replicator_core::decode::binlog::step::TransactionLimits;
 use replicator_core::decode::mysql_transaction::{MySqlOptions, MySqlTables};
 use tracing::{info, warn};
@@ -123,8 +122,6 @@ impl<D: Dial> Attempt<D> {
     fn source_options(&self, facts: &Facts, ground: &Ground<D>) -> MySqlSourceOptions {
         let Self { settings, landing } = self;
         let held_max = landing.settings.core.buffered_bytes_max;
-        let unpack = UnpackLimits::default();
-        let limits = TransactionLimits { unpack, ..TransactionLimits::default() };
         MySqlSourceOptions {
             replica: self.replica(),
             heartbeat: HEARTBEAT,
@@ -140,7 +137,7 @@ impl<D: Dial> Attempt<D> {
             transactions: MySqlOptions {
                 truncate: landing.settings.truncate,
                 transaction_bytes_max: held_max,
-                limits,
+                limits: TransactionLimits::default(),
             },
         }
     }

@@ -4,7 +4,7 @@ use replicator_core::model::gtid::{GtidPosition, GtidSet};
 use super::super::trouble::Trouble;
 use crate::preflight::mysql::Facts;
 
-/// How to make the operator's way out short.
+/// The way out that always works.
 const COPY_AGAIN: &str = "copy the tables again, forget the saved position, and start with \
                           --defaultGTIDSet as of that copy";
 
