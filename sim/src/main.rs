@@ -129,6 +129,7 @@ impl ValueEnum for Scenario {
             Self::World(Kind::Ordered),
             Self::World(Kind::Changefeed),
             Self::Sockets(cluster::Scenario::PgForward),
+            Self::Sockets(cluster::Scenario::MyForward),
             Self::Sockets(cluster::Scenario::Failback),
         ]
     }
@@ -148,6 +149,8 @@ enum Worlds {
     Memory,
     /// Those with sockets.
     Sockets,
+    /// Of those with sockets the ones of MySQL and MariaDB.
+    Mysql,
     /// Of those with sockets the ones of changefeeds.
     Failback,
 }
@@ -315,21 +318,27 @@ fn run_sweeps(
     match only {
         Some(Worlds::Memory) => run_sweep(time, first, threads),
         Some(Worlds::Sockets) => run_cluster_sweeps(time, first, threads),
+        Some(Worlds::Mysql) => {
+            run_cluster_sweep(cluster::Scenario::MyForward, time, first, threads)
+        }
         Some(Worlds::Failback) => {
             run_cluster_sweep(cluster::Scenario::Failback, time, first, threads)
         }
-        None => match run_sweep(time / 3, first, threads)? {
-            0 => run_cluster_sweeps(time / 3 * 2, first, threads),
+        None => match run_sweep(time / 4, first, threads)? {
+            0 => run_cluster_sweeps(time / 4 * 3, first, threads),
             code => Ok(code),
         },
     }
 }
 
 fn run_cluster_sweeps(time: Duration, first: u64, threads: usize) -> io::Result<u8> {
-    match run_cluster_sweep(cluster::Scenario::PgForward, time / 2, first, threads)? {
-        0 => run_cluster_sweep(cluster::Scenario::Failback, time / 2, first, threads),
-        code => Ok(code),
+    for scenario in cluster::Scenario::ALL {
+        match run_cluster_sweep(scenario, time / 3, first, threads)? {
+            0 => (),
+            code => return Ok(code),
+        }
     }
+    Ok(0)
 }
 
 fn run_cluster_sweep(

@@ -67,6 +67,12 @@ fn a_seed_does_the_same_again_in_this_process_and_in_others() {
 }
 
 #[test]
+fn a_seed_of_a_binary_log_does_the_same_again() {
+    let faults = check_seeds(Scenario::MyForward);
+    assert!(15 < faults, "{SEEDS} seeds have {faults} kinds of faults only");
+}
+
+#[test]
 fn a_seed_of_changefeeds_does_the_same_again() {
     let faults = check_seeds(Scenario::Failback);
     assert!(10 < faults, "{SEEDS} seeds have {faults} kinds of faults only");
@@ -78,13 +84,16 @@ fn a_seed_of_changefeeds_does_the_same_again() {
 fn a_position_saved_while_we_looked_at_the_source_is_not_beyond_its_log() {
     // Between the look and the stream, wherever that is.
     for held in (0..200).step_by(5) {
-        let report = play(&[
-            (held, Step::Hold("replicator", "source")),
-            (300, Step::Commit),
-            (600, Step::Kill("rival")),
-            (900, Step::Release("replicator", "source")),
-            (2_000, Step::Restart("rival")),
-        ]);
+        let report = play(
+            Scenario::PgForward,
+            &[
+                (held, Step::Hold("replicator", "source")),
+                (300, Step::Commit),
+                (600, Step::Kill("rival")),
+                (900, Step::Release("replicator", "source")),
+                (2_000, Step::Restart("rival")),
+            ],
+        );
         assert_eq!(report.outcome, Outcome::Arrived, "held after {held} ms: {:#?}", report.trace);
     }
 }
@@ -95,17 +104,20 @@ fn a_run_that_was_replaced_changes_nothing() {
     let mut fenced = 0;
     // While it applies, while it saves, and between.
     for held in (1_000..1_200).step_by(5) {
-        let report = play(&[
-            (0, Step::Hold("rival", "source")),
-            (800, Step::Release("rival", "source")),
-            (1_000, Step::Commit),
-            (held, Step::Hold("replicator", "source")),
-            (held, Step::Hold("replicator", "target")),
-            (held, Step::EndStreams),
-            (3_000, Step::Commit),
-            (4_000, Step::Release("replicator", "target")),
-            (4_500, Step::Release("replicator", "source")),
-        ]);
+        let report = play(
+            Scenario::PgForward,
+            &[
+                (0, Step::Hold("rival", "source")),
+                (800, Step::Release("rival", "source")),
+                (1_000, Step::Commit),
+                (held, Step::Hold("replicator", "source")),
+                (held, Step::Hold("replicator", "target")),
+                (held, Step::EndStreams),
+                (3_000, Step::Commit),
+                (4_000, Step::Release("replicator", "target")),
+                (4_500, Step::Release("replicator", "source")),
+            ],
+        );
         assert_eq!(report.outcome, Outcome::Arrived, "held after {held} ms: {:#?}", report.trace);
         fenced += report.reach.count(Reached::Fenced);
     }
@@ -115,13 +127,16 @@ fn a_run_that_was_replaced_changes_nothing() {
 /// A server that crashes sets its slot back. An idle one hears again what is saved, without writing a word.
 #[test]
 fn a_source_that_forgot_is_told_again_what_is_saved() {
-    let report = play(&[
-        (0, Step::Hold("rival", "source")),
-        (800, Step::Release("rival", "source")),
-        (1_000, Step::Commit),
-        (3_000, Step::Kill("source")),
-        (4_000, Step::Restart("source")),
-    ]);
+    let report = play(
+        Scenario::PgForward,
+        &[
+            (0, Step::Hold("rival", "source")),
+            (800, Step::Release("rival", "source")),
+            (1_000, Step::Commit),
+            (3_000, Step::Kill("source")),
+            (4_000, Step::Restart("source")),
+        ],
+    );
     assert_eq!(report.outcome, Outcome::Arrived, "{:#?}", report.trace);
     let told = report.trace.iter().filter(|line| line.contains("recovers, its slot is at 0/100"));
     assert_eq!(told.count(), 1, "the slot is set back");

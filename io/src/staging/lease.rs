@@ -23,6 +23,9 @@ const LIFETIME: Duration = Duration::from_secs(5);
 const GUARD: Duration = Duration::from_secs(1);
 /// How long after that it is renewed.
 const RENEWED_AFTER: Duration = Duration::from_millis(1_500);
+/// No lease is good for longer than this, also one of the older tool on a clock that is fast. One that seems to be is of
+/// a clock that was set back since.
+const LONGEST: Duration = Duration::from_secs(30);
 /// How soon a renewal that failed is tried again.
 const AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// How often those who wait look whether it has ended, and how much that differs between them.
@@ -134,8 +137,10 @@ impl<D: Dial> Lease<D> {
              VALUES ($1, {NOW} + {lifetime}, $2::UUID, $3) \
              ON CONFLICT (name) DO UPDATE SET expires = {NOW} + {lifetime}, \
                 nonce = excluded.nonce, hostname = excluded.hostname \
-              WHERE l.expires <= {NOW} OR l.nonce = excluded.nonce",
-            lifetime = interval(LIFETIME)
+              WHERE l.expires <= {NOW} OR {NOW} + {longest} < l.expires \
+                 OR l.nonce = excluded.nonce",
+            lifetime = interval(LIFETIME),
+            longest = interval(LONGEST)
         );
         let look = format!(
             "SELECT hostname, extract(epoch FROM expires - {NOW})::FLOAT8 FROM {table} \

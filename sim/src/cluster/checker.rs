@@ -8,6 +8,7 @@ use replicator_core::model::ident::TableName;
 use replicator_core::model::mutation::TableId;
 use replicator_core::model::position::{Lsn, Position};
 
+use super::claims::{Saved, Told};
 use super::source::Source;
 use super::sql::{CommitRecord, Key, Row, RowChange, SqlServer, Value};
 use super::trace::say;
@@ -21,16 +22,13 @@ pub const STAGING_SCHEMA: &str = "_replicator";
 /// The table of dead letters.
 pub const DEAD_LETTERS: &str = "replicator_dlq";
 
-/// The key of the saved position, for the target schema `public`.
-const POSITION_KEY: &str = "pglogical-wal-offset-public";
-
 /// What the target has shown so far.
 #[derive(Debug)]
 pub struct Checker {
     looked: usize,
     tables: Vec<Rows>,
     applied: BTreeSet<usize>,
-    saved: Option<Lsn>,
+    saved: Saved,
     // The newest version of a row that ever was in the target, gone or not.
     newest: BTreeMap<(TableId, Tuple), i64>,
     // The records of what the target holds: through where, by their keys.
@@ -52,7 +50,7 @@ impl Checker {
             looked: 0,
             tables: schema().catalog.tables().map(|_| Rows::new()).collect(),
             applied: BTreeSet::new(),
-            saved: None,
+            saved: Saved { transactions: BTreeSet::new(), lsn: None, text: String::new() },
             newest: BTreeMap::new(),
             records: BTreeMap::new(),
             dead: BTreeSet::new(),
@@ -66,8 +64,9 @@ impl Checker {
     pub fn look(&mut self, source: &Source, target: &SqlServer) {
         let fresh = target.commits_since(self.looked);
         self.looked += fresh.len();
-        source.with_history(|history| {
-            fresh.iter().for_each(|commit| self.commit(history, commit));
+        source.with_log(|history, named| {
+            let told = Told { history, named };
+            fresh.iter().for_each(|commit| self.commit(told, commit));
         });
         self.i2_what_is_acknowledged_is_saved(source.confirmed_max());
     }
@@ -76,6 +75,12 @@ impl Checker {
     #[must_use]
     pub fn is_complete(&self, history: &History) -> bool {
         self.applied.len() == history.commits().len()
+    }
+
+    /// How many transactions the source will not be asked for again.
+    #[must_use]
+    pub fn saved(&self) -> usize {
+        self.saved.transactions.len()
     }
 
     /// How many changes became dead letters.
@@ -91,7 +96,8 @@ impl Checker {
         Model::of(history, &all, &self.dead).swap_remove(index(table))
     }
 
-    fn commit(&mut self, history: &History, commit: &CommitRecord) {
+    fn commit(&mut self, told: Told<'_>, commit: &CommitRecord) {
+        let history = told.history;
         let mut moved = 0;
         for change in &commit.changes {
             if let Some((table, key, old, new)) = change.simulated() {
@@ -105,10 +111,10 @@ impl Checker {
                 assert!(had == old, "the target's commits do not follow from each other");
             }
         }
-        let records: Vec<(Option<Position>, Position)> =
-            commit.changes.iter().filter_map(record).collect();
-        for change in commit.changes.iter().filter(|change| is_record(change)) {
-            match record(change) {
+        let records: Vec<(Vec<usize>, Position)> =
+            commit.changes.iter().filter_map(|change| told.record(change)).collect();
+        for change in commit.changes.iter().filter(|change| told.is_record(change)) {
+            match told.record(change) {
                 Some((_, through)) => self.records.insert(change.key.clone(), through),
                 None => self.records.remove(&change.key),
             };
@@ -120,58 +126,71 @@ impl Checker {
                 assert!(moved == 0, "exactly once: a commit of {moved} rows without its record");
                 0
             }
-            [(after, through)] => self.claim(history, *after, *through, &letters),
+            [(held, through)] => self.claim(told, held, *through, &letters),
             _ => panic!("a commit with {} records", records.len()),
         };
         if moved > 0 || claimed > 0 {
             say("target", format_args!("commits {moved} rows of {claimed} transactions"));
             self.i4_the_target_holds_whole_transactions(history);
         }
-        if let Some(saved) = commit.changes.iter().find_map(position) {
-            say("target", format_args!("saves {saved}"));
-            self.i1_what_is_saved_is_applied(history, saved);
-            self.staging_holds_only_what_is_not_saved(saved);
+        if let Some(saved) = told.saved(&commit.changes) {
+            say("target", format_args!("saves {}", saved.text));
+            self.i1_what_is_saved_is_applied(saved);
+            self.staging_holds_only_what_is_not_saved();
         }
     }
 
     /// Notes which transactions a commit claims to hold. Returns how many are new.
     fn claim(
         &mut self,
-        history: &History,
-        after: Option<Position>,
+        told: Told<'_>,
+        held: &[usize],
         through: Position,
         letters: &[usize],
     ) -> usize {
-        let range = history.count_through(after)..history.count_through(Some(through));
-        let count = range.clone().count();
-        assert!(count > 0, "a record of no transaction: after {after:?} through {through}");
-        if self.applied.last().is_some_and(|last| range.start < *last) {
+        let Told { history, named } = told;
+        // A binary log also has transactions that are none of the history, and such as an earlier run has brought
+        // come once more without their changes.
+        let Some(first) = held.first().filter(|_| named.is_none() || !held.is_empty()) else {
+            assert!(named.is_some(), "a record of no transaction, through {through}");
+            return 0;
+        };
+        let range: Vec<usize> = match named {
+            None => held.to_vec(),
+            Some(_) => held.iter().copied().filter(|tx| !self.applied.contains(tx)).collect(),
+        };
+        if self.applied.last().is_some_and(|last| first < last) {
             self.out_of_order += 1;
         }
         // A dead letter says which change of its batch it is.
         let places =
             |tx: usize| (0..history.commits()[tx].changes.len()).map(move |place| (tx, place));
-        let changes: Vec<ChangeId> = range.clone().flat_map(places).collect();
+        let changes: Vec<ChangeId> = range.iter().copied().flat_map(places).collect();
         for letter in letters {
             let change = changes.get(*letter).expect("a dead letter is of its batch");
             assert!(self.dead.insert(*change), "change {change:?} is a dead letter twice");
         }
-        let fresh = range.filter(|tx| self.applied.insert(*tx)).count();
-        assert!(fresh > 0, "exactly once: the target holds all through {through} twice");
+        let fresh = range.into_iter().filter(|tx| self.applied.insert(*tx)).count();
+        let again = named.is_none() && fresh == 0;
+        assert!(!again, "exactly once: the target holds all through {through} twice");
         self.group_commits += usize::from(fresh > 1);
         fresh
     }
 
-    fn i1_what_is_saved_is_applied(&mut self, history: &History, saved: Lsn) {
-        assert!(self.saved <= Some(saved), "I1: the saved position went back to {saved}");
-        self.saved = Some(saved);
-        let count = history.count_through(Some(Position::Lsn(saved)));
-        let missing = (0..count).find(|tx| !self.applied.contains(tx));
-        assert!(missing.is_none(), "I1: {saved} is saved, transaction {missing:?} not applied");
+    fn i1_what_is_saved_is_applied(&mut self, saved: Saved) {
+        let text = &saved.text;
+        let forward =
+            self.saved.lsn <= saved.lsn && self.saved.transactions.is_subset(&saved.transactions);
+        assert!(forward, "I1: the saved position went back to {text}");
+        let missing = saved.transactions.difference(&self.applied).next();
+        assert!(missing.is_none(), "I1: {text} is saved, transaction {missing:?} not applied");
+        self.saved = saved;
     }
 
     /// Otherwise staging would grow for ever.
-    fn staging_holds_only_what_is_not_saved(&self, saved: Lsn) {
+    fn staging_holds_only_what_is_not_saved(&self) {
+        // Numbers of a binary log mean something to one run only, and the records of earlier ones are kept.
+        let Some(saved) = self.saved.lsn else { return };
         let covered = self.records.values().find(|through| **through <= Position::Lsn(saved));
         assert!(covered.is_none(), "{saved} is saved, and staging keeps a record of {covered:?}");
     }
@@ -180,10 +199,10 @@ impl Checker {
     /// never ours.
     fn i2_what_is_acknowledged_is_saved(&self, confirmed: Lsn) {
         if confirmed > super::source::LOG_BEGIN {
+            let saved = self.saved.lsn;
             assert!(
-                Some(confirmed) <= self.saved,
-                "I2: the source was told {confirmed}, saved is {:?}",
-                self.saved
+                Some(confirmed) <= saved,
+                "I2: the source was told {confirmed}, saved is {saved:?}"
             );
         }
     }
@@ -227,26 +246,6 @@ impl Default for Checker {
     }
 }
 
-/// Whether it is of the table that says what the target holds.
-fn is_record(change: &RowChange) -> bool {
-    change.table == TableName::new(STAGING_SCHEMA, "replicator_applied")
-}
-
-/// The transactions that a commit says it holds: after the first position, through the second.
-fn record(change: &RowChange) -> Option<(Option<Position>, Position)> {
-    if !is_record(change) {
-        return None;
-    }
-    // The columns: stream, fence, first_tx, after_position, through_position, applied_at.
-    let row: &Row = change.new.as_ref()?;
-    let position = |value: &Value| {
-        let Value::Text(text) = value else { return None };
-        Position::from_sortable(text)
-    };
-    let through = position(&row[4]).expect("a record says through where");
-    Some((position(&row[3]), through))
-}
-
 /// Which change of its batch a dead letter is.
 fn letter(change: &RowChange) -> Option<usize> {
     if change.table != TableName::new("public", DEAD_LETTERS) {
@@ -256,14 +255,4 @@ fn letter(change: &RowChange) -> Option<usize> {
     let row: &Row = change.new.as_ref().expect("dead letters stay");
     let Value::Int(number) = &row[3] else { panic!("{:?} is no number", row[3]) };
     Some(usize::try_from(*number).expect("a place in a batch"))
-}
-
-/// The position that a commit saves.
-fn position(change: &RowChange) -> Option<Lsn> {
-    let memo = change.table == TableName::new(STAGING_SCHEMA, "memo");
-    let at = change.key == [Value::Text(POSITION_KEY.to_owned())];
-    let row = change.new.as_ref().filter(|_| memo && at)?;
-    let Some(Value::Bytes(bytes)) = row.get(1) else { panic!("a saved position is bytes") };
-    let text = std::str::from_utf8(bytes).ok();
-    Some(text.and_then(|text| text.parse().ok()).expect("a saved position can be read"))
 }

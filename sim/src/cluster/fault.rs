@@ -98,6 +98,31 @@ const FORWARD: [Kind; 22] = [
     Kind::ClockJump,
 ];
 
+/// In worlds of MySQL and MariaDB. Nobody else can keep a binary log busy.
+const MY_FORWARD: [Kind; 21] = [
+    Kind::KillReplicator,
+    Kind::StopReplicator,
+    Kind::KillSource,
+    Kind::KillTarget,
+    Kind::Partition,
+    Kind::PartitionOneWay,
+    Kind::Hold,
+    Kind::Stall,
+    Kind::Slow,
+    Kind::Refuse,
+    Kind::StartingUp,
+    Kind::SqlError,
+    Kind::SqlKill,
+    Kind::LostCommit,
+    Kind::LostAnswer,
+    Kind::EndStreams,
+    Kind::FewSessions,
+    Kind::Delay,
+    Kind::Rival,
+    Kind::Usurp,
+    Kind::ClockJump,
+];
+
 /// In worlds of changefeeds.
 const FAILBACK: [Kind; 25] = [
     Kind::KillReplicator,
@@ -133,6 +158,7 @@ impl Kind {
     pub const fn of(scenario: Scenario) -> &'static [Self] {
         match scenario {
             Scenario::PgForward => &FORWARD,
+            Scenario::MyForward => &MY_FORWARD,
             Scenario::Failback => &FAILBACK,
         }
     }

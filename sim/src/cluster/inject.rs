@@ -115,10 +115,13 @@ impl Injector {
                 self.ends.push((until, End::Accept(server)));
             }
             Kind::Zombie => {
-                let taken = world.source.slot.change(|slot| {
-                    let free = slot.active_pid.is_none();
-                    slot.active_pid = slot.active_pid.or(Some(ZOMBIE_PID));
-                    free
+                let slot = world.source.log.slot();
+                let taken = slot.is_some_and(|slot| {
+                    slot.change(|slot| {
+                        let free = slot.active_pid.is_none();
+                        slot.active_pid = slot.active_pid.or(Some(ZOMBIE_PID));
+                        free
+                    })
                 });
                 if taken {
                     self.ends.push((until, End::ZombieGone));
@@ -304,9 +307,11 @@ impl Injector {
             End::Accept(server) => set_refuses(world, server, false),
             End::StartedUp("source") => world.source.knobs.set_refuses(false),
             End::StartedUp(_) => world.target.knobs.set_refuses(false),
-            End::ZombieGone => world.source.slot.change(|slot| {
-                slot.active_pid.take_if(|pid| *pid == ZOMBIE_PID);
-            }),
+            End::ZombieGone => {
+                if let Some(slot) = world.source.log.slot() {
+                    slot.change(|slot| slot.active_pid.take_if(|pid| *pid == ZOMBIE_PID));
+                }
+            }
             End::ManySessions => world.target.knobs.set_connections_max(None),
             End::NoDelay => world.target.knobs.set_delay(Duration::ZERO),
         }

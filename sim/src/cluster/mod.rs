@@ -1,15 +1,16 @@
 //! A world with sockets: the program's own driver, supervisor and adapters on pretend hosts, between
-//! pretend databases that speak PostgreSQL's protocol.
+//! pretend databases that speak the protocols of PostgreSQL and MySQL.
 //!
 //! ```text
 //! source ◄── replicator, rival ──► target        hosts of a simulated network
-//!   │  Source: history, slot          │  SqlServer: tables, staging
+//!   │  Source: history, log           │  SqlServer: tables, staging
 //!   └───────────► Checker ◄───────────┘          after every step
 //! ```
 //!
 //! Everything follows from one number. Start reading at [`scenario`]. Changefeeds instead of the source
 //! are in [`failback`].
 pub mod checker;
+mod claims;
 pub mod command;
 pub mod dial;
 pub mod failback;
@@ -37,19 +38,22 @@ pub enum Scenario {
     /// PostgreSQL to PostgreSQL or CockroachDB.
     #[default]
     PgForward,
+    /// MySQL or MariaDB to PostgreSQL or CockroachDB.
+    MyForward,
     /// Changefeeds to PostgreSQL or CockroachDB.
     Failback,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::PgForward, Self::Failback];
+    pub const ALL: [Self; 3] = [Self::PgForward, Self::MyForward, Self::Failback];
 
     /// What it is called on the command line.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::PgForward => "pg_forward",
+            Self::MyForward => "my_forward",
             Self::Failback => "failback",
         }
     }

@@ -76,11 +76,19 @@ pub enum Reached {
     AheadOfPromise,
     /// A feed called that nobody had waited for.
     FeedJoined,
+    /// Another replicator was waited for.
+    Waited,
+    /// The source was another server than before.
+    OtherServer,
+    /// A position was saved that an XA transaction without an outcome held back.
+    HeldBack,
+    /// The source was a MariaDB.
+    MariaDb,
 }
 
 /// What shows in a trace that a state was reached. The words are the program's own, so a sweep that never
 /// finds one of them may only mean that they have changed.
-const MARKS: [(&str, Reached); 19] = [
+const MARKS: [(&str, Reached); 22] = [
     ("replication resumes", Reached::Resumed),
     ("it is not known whether a target transaction has committed", Reached::OutcomeUnknown),
     ("another replicator has taken over", Reached::Fenced),
@@ -100,6 +108,9 @@ const MARKS: [(&str, Reached); 19] = [
     (", consistent from ", Reached::Settling),
     ("conveyor goes on in another mode", Reached::ModeChanged),
     ("rows wait for the promises of the feeds of", Reached::FeedJoined),
+    ("another replicator works on the target schema", Reached::Waited),
+    ("the source is another server than before", Reached::OtherServer),
+    ("while held back", Reached::HeldBack),
 ];
 
 /// What can be reached in worlds of PostgreSQL to PostgreSQL, besides the faults.
@@ -120,6 +131,28 @@ const FORWARD: [Reached; 16] = [
     Reached::Pieces,
     Reached::Altered,
     Reached::Cockroach,
+];
+
+/// The same in worlds of MySQL and MariaDB.
+const MY_FORWARD: [Reached; 18] = [
+    Reached::GroupCommit,
+    Reached::OutOfOrder,
+    Reached::Resumed,
+    Reached::OutcomeUnknown,
+    Reached::Fenced,
+    Reached::RetriesExhausted,
+    Reached::Silent,
+    Reached::GaveUp,
+    Reached::Stopped,
+    Reached::Resent,
+    Reached::DeadLetter,
+    Reached::Rejected,
+    Reached::Altered,
+    Reached::Cockroach,
+    Reached::Waited,
+    Reached::OtherServer,
+    Reached::HeldBack,
+    Reached::MariaDb,
 ];
 
 /// The same in worlds of changefeeds.
@@ -182,6 +215,7 @@ impl Reach {
     pub fn missed(&self, scenario: Scenario) -> Vec<Reached> {
         let states: &[Reached] = match scenario {
             Scenario::PgForward => &FORWARD,
+            Scenario::MyForward => &MY_FORWARD,
             Scenario::Failback => &FAILBACK,
         };
         let all = Kind::of(scenario).iter().copied().map(Reached::Fault);

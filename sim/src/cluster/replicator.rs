@@ -3,18 +3,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use replicator_core::Config;
+use replicator_core::decode::binlog::NoDates;
 use replicator_core::decode::pg_transaction::TruncatePolicy;
 use replicator_core::dialect::Product;
 use replicator_core::model::time::WallTime;
 use replicator_io::metrics::{Command, Limits, Metrics};
 use replicator_io::pg::conninfo::ConnInfo;
 use replicator_io::pg::pool::PoolLimits;
-use replicator_io::replicate::{ForwardSettings, PIECE_BYTES_MAX, PgLogicalSettings, pglogical};
+use replicator_io::replicate::{
+    ForwardSettings, MyLogicalSettings, PIECE_BYTES_MAX, PgLogicalSettings, mylogical, pglogical,
+};
 use tokio::sync::watch;
 
 use super::checker::{DEAD_LETTERS, STAGING_SCHEMA};
 use super::dial::SimDial;
-use super::source::{DATABASE, SLOT};
+use super::source::{DATABASE, Log, SLOT};
 use super::trace::{broken, say};
 use crate::fault::Setup;
 use crate::os::wall_micros;
@@ -24,11 +27,20 @@ use crate::schema::BULK;
 /// How long an operator, or something that stands in for one, waits before it starts the program again.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
 
+/// What the program is started as.
+#[derive(Clone, Debug)]
+pub enum Program {
+    /// `pglogical`.
+    PgLogical(PgLogicalSettings),
+    /// `mylogical`.
+    MyLogical(MyLogicalSettings),
+}
+
 /// One installation of the program. Clones are the same one; it outlives its host's processes.
 #[derive(Clone, Debug)]
 pub struct Replicator {
     name: &'static str,
-    settings: PgLogicalSettings,
+    settings: Program,
     dial: SimDial,
     refusals: bool,
     stop: Arc<Mutex<Option<watch::Sender<bool>>>>,
@@ -39,7 +51,7 @@ impl Replicator {
     ///
     /// `refusals` says whether its target refuses some rows for good.
     #[must_use]
-    pub fn new(name: &'static str, settings: PgLogicalSettings, refusals: bool) -> Self {
+    pub fn new(name: &'static str, settings: Program, refusals: bool) -> Self {
         Self { name, settings, dial: SimDial::default(), refusals, stop: Arc::default() }
     }
 
@@ -65,15 +77,26 @@ impl Replicator {
         loop {
             let (stop, stopped) = watch::channel(false);
             *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(stop);
-            let core = self.settings.forward.core;
+            let (command, core) = match &self.settings {
+                Program::PgLogical(settings) => (Command::PgLogical, settings.forward.core),
+                Program::MyLogical(settings) => (Command::MyLogical, settings.forward.core),
+            };
             let limits = Limits {
                 applies_max: core.applies_max,
                 buffered_bytes_max: core.buffered_bytes_max,
             };
-            let metrics = Arc::new(Metrics::new(Command::PgLogical, limits, wall));
+            let metrics = Arc::new(Metrics::new(command, limits, wall));
             say(self.name, "starts");
             let dial = self.dial.clone();
-            match pglogical(dial, self.settings.clone(), stopped, metrics, None).await {
+            let ended = match self.settings.clone() {
+                Program::PgLogical(settings) => {
+                    pglogical(dial, settings, stopped, metrics, None).await
+                }
+                Program::MyLogical(settings) => {
+                    mylogical(dial, settings, stopped, metrics, None).await
+                }
+            };
+            match ended {
                 Ok(()) => say(self.name, "stops in good order"),
                 Err(gave_up) => {
                     say(self.name, format_args!("gives up: {gave_up}"));
@@ -89,8 +112,14 @@ impl Replicator {
     /// Whether no operator could help by starting the program again. No fault of ours leads to that, but a
     /// target that refuses a row for good does, until it no longer does.
     fn is_lasting(&self, reason: &str) -> bool {
-        const MARKS: [&str; 4] =
-            ["saved position", "was moved to", "lost", "another database cluster"];
+        const MARKS: [&str; 6] = [
+            "saved position",
+            "was moved to",
+            "lost",
+            "another database cluster",
+            "has not executed",
+            "copy the tables again",
+        ];
         let refused = reason.contains("rejected") && !self.refusals;
         refused || MARKS.iter().any(|mark| reason.contains(mark))
     }
@@ -122,7 +151,7 @@ fn wall() -> WallTime {
 
 /// Draws the settings of the program for a world.
 #[must_use]
-pub fn settings(setup: &Setup, product: Product, random: &mut Random) -> PgLogicalSettings {
+pub fn settings(setup: &Setup, log: &Log, product: Product, random: &mut Random) -> Program {
     let core = setup.config;
     let conninfo = |host: &str| -> ConnInfo {
         let text = format!(
@@ -158,11 +187,26 @@ pub fn settings(setup: &Setup, product: Product, random: &mut Random) -> PgLogic
         target_pool: pool,
         staging_pool: PoolLimits { sessions_max: 2, statements_max: 16, ..pool },
     };
-    PgLogicalSettings {
-        source: conninfo("source"),
-        slot: SLOT.to_owned(),
-        publication: None,
-        standby_timeout,
-        forward,
+    match log {
+        Log::Wal { .. } => Program::PgLogical(PgLogicalSettings {
+            source: conninfo("source"),
+            slot: SLOT.to_owned(),
+            publication: None,
+            standby_timeout,
+            forward,
+        }),
+        Log::Binlog(log) => {
+            let text = format!(
+                "mysql://replicator@source:5432/{DATABASE}?sslmode=disable&connect_timeout=3"
+            );
+            Program::MyLogical(MyLogicalSettings {
+                source: text.parse().expect("a connection string of ours"),
+                server_id: 10,
+                default_gtids: Some(log.begin()),
+                fetch_metadata: false,
+                zero_dates: NoDates::Refuse,
+                forward,
+            })
+        }
     }
 }

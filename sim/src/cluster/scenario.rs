@@ -5,10 +5,11 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
+use replicator_core::decode::binlog::format::Checksum;
 use replicator_core::dialect::Product;
+use replicator_core::model::gtid::BinlogFlavor;
 use replicator_core::model::position::Position;
 use replicator_core::{Config, OnReject};
-use replicator_io::replicate::PgLogicalSettings;
 use tokio::task::JoinSet;
 use turmoil::net::{TcpListener, TcpStream};
 use turmoil::{Builder, Sim};
@@ -18,15 +19,15 @@ use super::checker::Checker;
 use super::fault::{Faults, Kind};
 use super::inject::Injector;
 use super::reach::{Reach, Reached};
-use super::replicator::{Replicator, settings};
+use super::replicator::{Program, Replicator, settings};
 use super::script::Script;
-use super::source::Source;
+use super::source::{Log, Source, SourceServer};
 use super::target::Target;
 use super::trace;
 use crate::fault::{Kind as SourceKind, Setup};
 use crate::os::set_elapsed;
 use crate::random::Random;
-use crate::schema::schema;
+use crate::schema::{BULK, schema};
 use crate::story::Story;
 
 /// Where the servers listen.
@@ -47,6 +48,8 @@ pub(super) const HEALED_MAX: Duration = Duration::from_secs(90);
 pub struct Drawn {
     /// The tables, what transactions do with them, and the limits of the machine.
     pub setup: Setup,
+    /// What the source is.
+    pub server: SourceServer,
     /// What the target is.
     pub product: Product,
     /// What goes wrong.
@@ -64,7 +67,7 @@ pub struct Drawn {
 impl Drawn {
     /// Draws a world, in which exactly the faults of `only` exist if that is given.
     #[must_use]
-    pub fn new(seed: u64, only: Option<&[Kind]>) -> Self {
+    pub fn of(scenario: Scenario, seed: u64, only: Option<&[Kind]>) -> Self {
         let mut random = Random::new(seed);
         let mut setup = Setup::draw(SourceKind::Ordered, random.word());
         let product = random.pick(&[Product::Postgres, Product::Postgres, Product::Cockroach]);
@@ -73,13 +76,19 @@ impl Drawn {
             setup.tables.retain(|table| *table != "late");
             setup.tables.push("plain");
         }
+        let server = match scenario {
+            Scenario::PgForward => SourceServer::Postgres,
+            Scenario::MyForward => my_forward(&mut setup, &mut random),
+            Scenario::Failback => unreachable!("it has feeds and no source"),
+        };
         // A piece of a transaction that is refused ends the run for good.
         setup.limits &= !setup.pieces;
         let millis = |number: usize| Duration::from_millis(u64::try_from(number).expect("small"));
         Self {
             setup,
+            server,
             product,
-            faults: Faults::draw(&mut random, Scenario::PgForward, only),
+            faults: Faults::draw(&mut random, scenario, only),
             commits: random.within(1, 60),
             lasts: millis(random.within(2_000, 20_000)),
             latency_max: millis(random.pick(&[2, 10, 100])),
@@ -88,11 +97,26 @@ impl Drawn {
     }
 }
 
+/// What is different if the source is a MySQL or a MariaDB.
+fn my_forward(setup: &mut Setup, random: &mut Random) -> SourceServer {
+    // They check foreign keys row by row.
+    setup.tables.retain(|table| *table != "late");
+    setup.tables.push("plain");
+    // A statement that is a transaction of its own.
+    setup.stories.retain(|story| *story != Story::Truncate);
+    // A transaction that does not fit into memory ends replication.
+    setup.pieces = false;
+    let largest = if setup.tables.contains(&BULK) { 8 << 20 } else { 20_000 };
+    setup.config.buffered_bytes_max = setup.config.buffered_bytes_max.max(largest);
+    let flavor = random.pick(&[BinlogFlavor::MySql, BinlogFlavor::MySql, BinlogFlavor::MariaDb]);
+    SourceServer::Binlog(flavor, random.pick(&[Checksum::None, Checksum::Crc32]))
+}
+
 impl Drawn {
     /// A world in which nothing is drawn: two replicators, a quick network, one plain table.
     #[must_use]
-    pub fn calm() -> Self {
-        let mut drawn = Self::new(0, Some(&[Kind::Rival]));
+    pub fn calm(scenario: Scenario) -> Self {
+        let mut drawn = Self::of(scenario, 0, Some(&[Kind::Rival]));
         let core = Config {
             batch_rows_max: 8,
             batch_txs_max: 8,
@@ -199,6 +223,7 @@ fn tell(drawn: &Drawn, script: &Script, random: &mut Random, world: &mut World<'
 
 fn settle(world: &mut World<'_>) -> Verdict {
     world.target.sql.set_strict(false);
+    world.source.finish();
     trace::say("world", "is healed");
     let healed = world.sim.elapsed();
     loop {
@@ -226,10 +251,10 @@ impl World<'_> {
         if random.chance(50) {
             builder.enable_random_order();
         }
-        let source = Source::new(drawn.setup.clone(), random.word());
+        let source = Source::new(drawn.setup.clone(), drawn.server, random.word());
         let target = Target::new(drawn.product, random.word());
         target.sql.set_strict(drawn.setup.limits);
-        let settings = settings(&drawn.setup, drawn.product, random);
+        let settings = settings(&drawn.setup, &source.log, drawn.product, random);
         let mut world = Self {
             sim: builder.build(),
             source,
@@ -258,7 +283,7 @@ impl World<'_> {
         world
     }
 
-    fn add_replicator(&mut self, name: &'static str, settings: PgLogicalSettings) {
+    fn add_replicator(&mut self, name: &'static str, settings: Program) {
         let replicator = Replicator::new(name, settings, self.refusals);
         let running = replicator.clone();
         self.sim.host(name, move || running.clone().run());
@@ -304,8 +329,12 @@ impl World<'_> {
             .source
             .with_history(|history| self.checker.is_complete(history).then(|| history.end()));
         let Some(end) = end else { return false };
-        let confirmed = Position::Lsn(self.source.slot.now().confirmed_flush);
-        if end > Some(confirmed) {
+        let is_known = match &self.source.log {
+            Log::Wal { slot, .. } => end <= Some(Position::Lsn(slot.now().confirmed_flush)),
+            // It is told nothing.
+            Log::Binlog(log) => self.checker.saved() == log.names().len(),
+        };
+        if !is_known {
             return false;
         }
         for (id, table) in schema().catalog.tables() {
@@ -328,12 +357,22 @@ impl World<'_> {
         self.reach.add(Reached::DeadLetter, self.checker.dead_letters());
         self.reach.add(Reached::Resent, self.source.resent());
         self.reach.add(Reached::Altered, self.source.altered());
+        self.reach.add(Reached::Resumed, self.source.resumed());
+        if let Log::Binlog(log) = &self.source.log {
+            let is_mariadb = log.flavor() == BinlogFlavor::MariaDb;
+            self.reach.add(Reached::MariaDb, usize::from(is_mariadb));
+        }
     }
 
     fn describe(&self) -> String {
-        let slot = self.source.slot.now();
         let end = self.source.with_history(|history| history.end());
-        format!("the source ends at {end:?}, its slot is {slot:?}")
+        let (saved, log) = (self.checker.saved(), &self.source.log);
+        match log {
+            Log::Wal { slot, .. } => {
+                format!("the source ends at {end:?}, its slot is {:?}", slot.now())
+            }
+            Log::Binlog(_) => format!("the source ends at {end:?}, {saved} of that are saved"),
+        }
     }
 }
 

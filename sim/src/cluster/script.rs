@@ -46,8 +46,8 @@ impl Script {
         let script = self.clone();
         let only = self.faults.clone();
         with_seed(self.seed, move || match script.scenario {
-            Scenario::PgForward => {
-                let drawn = Drawn::new(script.seed, only.as_deref());
+            Scenario::PgForward | Scenario::MyForward => {
+                let drawn = Drawn::of(script.scenario, script.seed, only.as_deref());
                 let commits = drawn.commits;
                 played(&drawn, commits, |reach| scenario::run(&drawn, &script, reach))
             }

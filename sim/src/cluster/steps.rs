@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::scenario::{Drawn, run_told};
 use super::script::played;
-use super::{Report, trace};
-use crate::os::with_seed;
+use super::{Report, Scenario, trace};
+use crate::os::{jump, with_seed};
 use crate::random::Random;
 
 /// Something that happens.
@@ -19,6 +19,10 @@ pub enum Step {
     Release(&'static str, &'static str),
     /// The source ends all streams.
     EndStreams,
+    /// A replicator is asked to end in good order.
+    Stop(&'static str),
+    /// Everybody's calendar is set by so many seconds.
+    Jump(i64),
     /// A host dies.
     Kill(&'static str),
     /// It comes back.
@@ -28,9 +32,9 @@ pub enum Step {
 /// Plays steps at their times, in milliseconds since the beginning, between a source, a target, a
 /// `replicator` and a `rival`; then all is healed and everything must arrive.
 #[must_use]
-pub fn play(steps: &[(u64, Step)]) -> Report {
+pub fn play(scenario: Scenario, steps: &[(u64, Step)]) -> Report {
     let steps = steps.to_vec();
-    let drawn = Drawn::calm();
+    let drawn = Drawn::calm(scenario);
     with_seed(0, move || {
         played(&drawn, 0, |reach| {
             run_told(&drawn, reach, |random, world| {
@@ -49,6 +53,15 @@ pub fn play(steps: &[(u64, Step)]) -> Report {
                         Step::Hold(one, other) => world.sim.hold(*one, *other),
                         Step::Release(one, other) => world.sim.release(*one, *other),
                         Step::EndStreams => world.source.end_streams(),
+                        Step::Stop(host) => {
+                            let (_, replicator) = world
+                                .replicators
+                                .iter()
+                                .find(|(name, _)| name == host)
+                                .expect("a replicator");
+                            replicator.stop();
+                        }
+                        Step::Jump(seconds) => jump(*seconds),
                         Step::Kill(host) => {
                             assert!(world.kill(host), "{host} is dead already");
                         }

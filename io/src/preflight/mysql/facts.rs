@@ -131,15 +131,10 @@ pub(super) async fn read<D: Dial>(
     let version = variables.get("version").cloned().unwrap_or_default();
     let is_mariadb = version.contains("MariaDB");
     let flavor = if is_mariadb { BinlogFlavor::MariaDb } else { BinlogFlavor::MySql };
-    let (executed, purged) = match flavor {
-        // SHOW VARIABLES would cut long values off.
-        BinlogFlavor::MySql => (
-            position(session, flavor, "@@GLOBAL.gtid_executed").await?,
-            Some(position(session, flavor, "@@GLOBAL.gtid_purged").await?),
-        ),
-        BinlogFlavor::MariaDb => {
-            (position(session, flavor, "@@GLOBAL.gtid_binlog_pos").await?, None)
-        }
+    let executed = executed(session, flavor).await?;
+    let purged = match flavor {
+        BinlogFlavor::MySql => Some(position(session, flavor, "@@GLOBAL.gtid_purged").await?),
+        BinlogFlavor::MariaDb => None,
     };
     let grants = session.query("SHOW GRANTS").await?;
     let grants = grants.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect();
@@ -180,6 +175,19 @@ pub(super) async fn read<D: Dial>(
         cascading,
         tables,
     })
+}
+
+/// The transactions that the source has.
+pub(super) async fn executed<D: Dial>(
+    session: &mut ReplicaSession<D>,
+    flavor: BinlogFlavor,
+) -> Result<GtidPosition, ReplicaError> {
+    // SHOW VARIABLES would cut long values off.
+    let variable = match flavor {
+        BinlogFlavor::MySql => "@@GLOBAL.gtid_executed",
+        BinlogFlavor::MariaDb => "@@GLOBAL.gtid_binlog_pos",
+    };
+    position(session, flavor, variable).await
 }
 
 async fn position<D: Dial>(

@@ -14,7 +14,7 @@ use tokio_postgres::Client;
 use self::check::Wanted;
 use self::facts::SourceFacts;
 use super::{Findings, PreflightError, TargetOptions, check_target, read_target};
-use crate::mysql::replica::ReplicaSession;
+use crate::mysql::replica::{ReplicaError, ReplicaSession};
 use crate::net::Dial;
 
 /// What the operator asked for.
@@ -86,6 +86,21 @@ pub async fn run<D: Dial>(
     let findings = Findings::new(findings);
     let facts = (!findings.has_errors()).then(|| source.into_facts(options, catalog)).flatten();
     Ok(Report { findings, facts })
+}
+
+impl Facts {
+    /// Asks once more which transactions the source has.
+    ///
+    /// # Errors
+    ///
+    /// It could not be asked.
+    pub async fn look_again<D: Dial>(
+        &mut self,
+        source: &mut ReplicaSession<D>,
+    ) -> Result<(), ReplicaError> {
+        self.executed = facts::executed(source, self.flavor).await?;
+        Ok(())
+    }
 }
 
 impl SourceFacts {

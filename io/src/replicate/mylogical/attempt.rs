@@ -12,6 +12,7 @@ use super::super::settings::MyLogicalSettings;
 use super::super::trouble::Trouble;
 use super::position;
 use super::trouble::trouble_of_source;
+use crate::error_chain;
 use crate::fingerprint::fingerprint;
 use crate::mysql::replica::{Replica, ReplicaSession};
 use crate::net::Dial;
@@ -57,7 +58,7 @@ impl<D: Dial> Attempt<D> {
 
     /// Nobody else reads the stream.
     async fn stream(&self, ready: Ready<D>) -> Result<(), Trouble> {
-        let Ready { session, facts, ground } = ready;
+        let Ready { mut session, mut facts, ground } = ready;
         let landing = &self.landing;
         let catalog = Arc::new(facts.catalog.clone());
         landing.metrics.set_tables(&catalog);
@@ -65,6 +66,9 @@ impl<D: Dial> Attempt<D> {
         let store = self.store(&ground, &ordinals);
         let (fence, durable) = store.begin().await.map_err(|f| Trouble::staging(&f))?;
         let place = ordinals.begun();
+        // Another replicator may have gone on after we looked. Now nobody else does.
+        let looked = facts.look_again(&mut session).await;
+        looked.map_err(|error| Trouble::Passing(format!("source: {}", error_chain(&error))))?;
         position::check(place.resumable(), &facts, &store.forget_sql())?;
         self.check_identity(&facts, &store).await?;
         let from = place.resumable().to_string().replace('\n', "");

@@ -79,7 +79,7 @@ pub(super) fn transaction(
 
 /// An update that changes the key and is sent in full is a delete and a write to us, and one message to
 /// the source.
-fn is_rest_of_update(first: &Mutation, next: &Mutation) -> bool {
+pub(super) fn is_rest_of_update(first: &Mutation, next: &Mutation) -> bool {
     let both = matches!((&first.change, &next.change), (Change::Delete(_), Change::Upsert(_)));
     both && first.table == next.table && first.key != next.key
 }
@@ -133,7 +133,7 @@ fn relation(id: TableId, layout: usize) -> Relation {
 }
 
 /// The source's columns come in another order than the target's.
-fn order(id: TableId, table: &Table, layout: usize) -> Vec<u16> {
+pub(super) fn order(id: TableId, table: &Table, layout: usize) -> Vec<u16> {
     let count = u16::try_from(table.columns.len()).expect("few columns");
     let mut columns: Vec<u16> = (0..count).collect();
     columns.rotate_left((index(id) + layout) % table.columns.len());

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Source;
 use super::messages::Described;
+use crate::cluster::slot::SlotState;
 use crate::cluster::trace::say;
 use crate::cluster::wire::{Column, Connection, Format, Refused, Request, TxStatus};
 use crate::os::wall_micros;
@@ -30,6 +31,7 @@ type Gone = io::Error;
 /// One replication connection.
 pub(super) struct Sender<S> {
     source: Source,
+    slot: SlotState,
     connection: Connection<S>,
     pid: i32,
     // Everything that committed at or before this has been sent.
@@ -43,20 +45,26 @@ pub(super) struct Sender<S> {
 
 /// Makes the slot free again, however the stream ends.
 struct Reading {
-    source: Source,
+    slot: SlotState,
     pid: i32,
 }
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        self.source.slot.change(|slot| slot.active_pid.take_if(|pid| *pid == self.pid));
+        self.slot.change(|slot| slot.active_pid.take_if(|pid| *pid == self.pid));
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
-    pub(super) fn new(source: Source, connection: Connection<S>, pid: i32) -> Self {
+    pub(super) fn new(
+        source: Source,
+        slot: SlotState,
+        connection: Connection<S>,
+        pid: i32,
+    ) -> Self {
         Self {
             source,
+            slot,
             connection,
             pid,
             sent: Lsn(0),
@@ -94,7 +102,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
     }
 
     fn answer(&mut self, text: &str) -> Result<(), Refused> {
-        let slot = self.source.slot.now();
+        let slot = self.slot.now();
         let some = |text: &dyn ToString| Some(text.to_string());
         match text {
             "IDENTIFY_SYSTEM" => self.rows(&[vec![
@@ -144,7 +152,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
     /// `START_REPLICATION SLOT "name" LOGICAL 0/0 ("proto_version" '1', "publication_names" '"p"')`.
     fn start(&mut self, text: &str) -> Result<Reading, Refused> {
         let words: Vec<&str> = text.split_whitespace().collect();
-        let slot = self.source.slot.now();
+        let slot = self.slot.now();
         let known = matches!(words.as_slice(), ["START_REPLICATION", "SLOT", name, "LOGICAL", ..]
             if name.trim_matches('"') == slot.name);
         let from = words.get(4).and_then(|lsn| lsn.parse::<Lsn>().ok());
@@ -163,8 +171,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
         self.sent = from.max(slot.confirmed_flush);
         self.written = self.sent;
         say("source", format_args!("streams to pid {} after {}", self.pid, self.sent));
-        self.source.slot.change(|slot| slot.active_pid = Some(self.pid));
-        Ok(Reading { source: self.source.clone(), pid: self.pid })
+        self.slot.change(|slot| slot.active_pid = Some(self.pid));
+        Ok(Reading { slot: self.slot.clone(), pid: self.pid })
     }
 
     async fn stream(&mut self, reading: Reading) -> Result<(), Gone> {
@@ -246,7 +254,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
             return true;
         }
         // Log that holds nothing for us.
-        let written = self.source.slot.now().written;
+        let written = self.slot.now().written;
         if self.sent < written {
             self.sent = written;
             self.keepalive(false);
@@ -267,7 +275,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
         if let Request::CopyData(payload) = request {
             let status = StandbyStatus::parse(payload).map_err(io::Error::other)?;
             self.written = status.written;
-            self.source.confirm(status.flushed);
+            self.source.confirm(&self.slot, status.flushed);
             if status.reply_requested {
                 self.keepalive(false);
             }

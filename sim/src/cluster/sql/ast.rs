@@ -53,11 +53,12 @@ pub(super) enum Rows {
     Select(Select),
 }
 
-/// `ON CONFLICT (columns) DO NOTHING`, if nothing is set, or `DO UPDATE SET …`.
+/// `ON CONFLICT (columns) DO NOTHING`, if nothing is set, or `DO UPDATE SET … WHERE filter`.
 #[derive(Clone, Debug)]
 pub(super) struct Conflict {
     pub(super) columns: Vec<String>,
     pub(super) set: Vec<(String, Expr)>,
+    pub(super) filter: Option<Expr>,
 }
 
 /// `UPDATE table AS alias SET … FROM … WHERE …`.
@@ -111,6 +112,7 @@ pub(super) enum Op {
     Less,
     LessEqual,
     Add,
+    Subtract,
     Divide,
     Join,
 }

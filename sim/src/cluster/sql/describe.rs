@@ -64,8 +64,9 @@ pub(super) fn shape(data: &Data, statement: &Statement, given: &[u32]) -> Result
                     look.query(query)?;
                 }
             }
-            for (_, expr) in insert.conflict.iter().flat_map(|conflict| &conflict.set) {
-                look.expr(expr)?;
+            if let Some(conflict) = &insert.conflict {
+                let set = conflict.set.iter().map(|(_, expr)| expr);
+                set.chain(&conflict.filter).try_for_each(|expr| look.expr(expr))?;
             }
             insert.returning.iter().try_for_each(|item| look.expr(&item.expr))?;
             columns = look.outputs(&insert.returning);
@@ -204,7 +205,7 @@ impl Look<'_> {
             Expr::Cast(_, of) => *of,
             Expr::Int(_) => Base::Int4.one(),
             Expr::Text(_) | Expr::Binary(Op::Join, ..) => Base::Text.one(),
-            Expr::Binary(Op::Add | Op::Divide, left, right) => {
+            Expr::Binary(Op::Add | Op::Subtract | Op::Divide, left, right) => {
                 self.type_of(left)?.max(self.type_of(right)?)
             }
             Expr::Case(parts) => {

@@ -8,6 +8,10 @@ use super::error::{Halt, SqlError};
 use super::lock::{Lock, Mode};
 use super::table::TableDef;
 use super::value::{Base, Value};
+use crate::os::wall_micros;
+
+/// From 1970 to 2000, in microseconds.
+const MICROS_TO_2000: i64 = 946_684_800_000_000;
 
 /// What names mean at some place of a statement.
 #[derive(Clone, Copy)]
@@ -207,6 +211,9 @@ impl<'w> Work<'w> {
                 self.eval(if when { then } else { otherwise }, scope)?
             }
             Expr::Call(name) if name == "now" => Value::Time(self.data.counter),
+            Expr::Call(name) if name == "clock_timestamp" => {
+                Value::Time(wall_micros() - MICROS_TO_2000)
+            }
             Expr::Array(list) | Expr::Tuple(list) => {
                 let values = list.iter().map(|item| self.eval(item, scope));
                 Value::List(values.collect::<Result<_, _>>()?)
@@ -256,7 +263,12 @@ fn binary(op: Op, left: Value, right: Value) -> Result<Value, SqlError> {
         Op::Less => return Ok(Value::Bool(left < right)),
         Op::LessEqual => return Ok(Value::Bool(left <= right)),
         Op::Join => return Ok(Value::Text(left.to_text() + &right.to_text())),
-        Op::Add | Op::Divide => (),
+        Op::Add | Op::Subtract | Op::Divide => (),
+    }
+    match (op, &left, &right) {
+        (Op::Add, Value::Time(time), Value::Span(span)) => return Ok(Value::Time(time + span)),
+        (Op::Subtract, Value::Time(to), Value::Time(from)) => return Ok(Value::Span(to - from)),
+        _ => (),
     }
     let (Value::Int(left), Value::Int(right)) = (left, right) else {
         return Err(SqlError::unknown("arithmetic with what is no number"));
@@ -264,7 +276,13 @@ fn binary(op: Op, left: Value, right: Value) -> Result<Value, SqlError> {
     if op == Op::Divide && right == 0 {
         return Err(SqlError::new("22012", "division by zero"));
     }
-    let result = if op == Op::Add { left.checked_add(right) } else { left.checked_div(right) };
+    let result = if op == Op::Add {
+        left.checked_add(right)
+    } else if op == Op::Subtract {
+        left.checked_sub(right)
+    } else {
+        left.checked_div(right)
+    };
     let error = || SqlError::new("22003", format!("{} out of range", Base::Int8.name()));
     result.map(Value::Int).ok_or_else(error)
 }

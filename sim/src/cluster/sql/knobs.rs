@@ -87,7 +87,7 @@ impl Knobs {
         self.lock().silence_max = limit;
     }
 
-    pub(super) fn take_failure(&self, sql: &str) -> Result<(), SqlError> {
+    pub(in crate::cluster) fn take_failure(&self, sql: &str) -> Result<(), SqlError> {
         let mut inner = self.lock();
         match inner.failures.iter().position(|failure| sql.contains(&failure.text)) {
             Some(at) => Err(inner.failures.remove(at).error),
@@ -101,7 +101,7 @@ impl Knobs {
     }
 
     /// Whether a session may begin that would be the one of this number.
-    pub(super) fn admit(&self, sessions: usize) -> Result<(), SqlError> {
+    pub(in crate::cluster) fn admit(&self, sessions: usize) -> Result<(), SqlError> {
         let inner = self.lock();
         if inner.refuses {
             return Err(SqlError::fatal("57P03", "the database system is starting up"));

@@ -232,7 +232,11 @@ fn tuple(row: &[Value]) -> Tuple {
         Value::Null => None,
         Value::Int(number) => Some(*number),
         Value::Text(text) => Some(text.parse().expect("a number in a simulated row")),
-        other @ (Value::Bool(_) | Value::Bytes(_) | Value::Time(_) | Value::List(_)) => {
+        other @ (Value::Bool(_)
+        | Value::Bytes(_)
+        | Value::Time(_)
+        | Value::Span(_)
+        | Value::List(_)) => {
             panic!("{other:?} in a simulated row")
         }
     };

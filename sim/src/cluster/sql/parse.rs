@@ -254,10 +254,12 @@ impl Parser<'_> {
     fn conflict(&mut self) -> Result<Conflict, SqlError> {
         let columns = self.in_parens(Self::name)?;
         if self.takes("DO NOTHING") {
-            return Ok(Conflict { columns, set: Vec::new() });
+            return Ok(Conflict { columns, set: Vec::new(), filter: None });
         }
         self.needs("DO UPDATE SET")?;
-        Ok(Conflict { columns, set: self.list(Self::assignment)? })
+        let set = self.list(Self::assignment)?;
+        let filter = if self.takes("WHERE") { Some(self.expr()?) } else { None };
+        Ok(Conflict { columns, set, filter })
     }
 
     fn assignment(&mut self) -> Result<(String, super::ast::Expr), SqlError> {

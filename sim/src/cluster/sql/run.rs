@@ -184,6 +184,14 @@ impl Work<'_> {
         let columns = Columns::Table(def);
         let excluded = scope.with(Named { alias: "excluded", columns, row: &row, place: None });
         let scope = excluded.with(Named { alias: &insert.alias, columns, row: &had, place: None });
+        if let Some(filter) = insert.conflict.as_ref().and_then(|conflict| conflict.filter.as_ref())
+        {
+            // Also a row that stays as it is.
+            self.lock(Lock::Row(table, key.clone()), Mode::Change)?;
+            if !self.holds(Some(filter), &scope)? {
+                return Ok(None);
+            }
+        }
         let new = self.assigned(def, set, &had, &scope)?;
         self.write(table, Some((key, had)), Some(new.clone()))?;
         Ok(Some(new))

@@ -10,16 +10,22 @@ pub enum Base {
     Bool,
     /// `bytea`.
     Bytea,
+    /// `float8`, of which there are only spans in seconds.
+    Float8,
     /// `int2`.
     Int2,
     /// `int4`.
     Int4,
     /// `int8`.
     Int8,
+    /// `interval`, in whole seconds.
+    Interval,
     /// `jsonb`, kept as its text.
     Jsonb,
     /// `text`.
     Text,
+    /// `timestamp`, which is in UTC.
+    Timestamp,
     /// `timestamptz`.
     Timestamptz,
     /// `uuid`, kept as its text.
@@ -50,19 +56,24 @@ pub enum Value {
     Bytes(Vec<u8>),
     /// Microseconds since 2000.
     Time(i64),
+    /// Microseconds from one time to another.
+    Span(i64),
     /// An array of one dimension.
     List(Vec<Self>),
 }
 
 /// Name in SQL, OID of the type and of its array (`pg_type.dat`).
-const TYPES: [(Base, &str, u32, u32); 9] = [
+const TYPES: [(Base, &str, u32, u32); 12] = [
     (Base::Bool, "bool", 16, 1000),
     (Base::Bytea, "bytea", 17, 1001),
+    (Base::Float8, "float8", 701, 1022),
     (Base::Int2, "int2", 21, 1005),
     (Base::Int4, "int4", 23, 1007),
     (Base::Int8, "int8", 20, 1016),
+    (Base::Interval, "interval", 1186, 1187),
     (Base::Jsonb, "jsonb", 3802, 3807),
     (Base::Text, "text", 25, 1009),
+    (Base::Timestamp, "timestamp", 1114, 1115),
     (Base::Timestamptz, "timestamptz", 1184, 1185),
     (Base::Uuid, "uuid", 2950, 2951),
 ];
@@ -122,7 +133,14 @@ impl Type {
                 None => Value::Bytes(text.as_bytes().to_vec()),
             },
             Base::Jsonb | Base::Text | Base::Uuid => Value::Text(text.to_owned()),
-            Base::Timestamptz => return Err(SqlError::unknown("a time as text")),
+            Base::Interval => {
+                let seconds = text.strip_suffix(" seconds").and_then(|text| text.parse().ok());
+                let micros = seconds.and_then(|seconds: i64| seconds.checked_mul(1_000_000));
+                Value::Span(micros.ok_or_else(invalid)?)
+            }
+            Base::Float8 | Base::Timestamp | Base::Timestamptz => {
+                return Err(SqlError::unknown("a time as text"));
+            }
         })
     }
 
@@ -133,8 +151,11 @@ impl Type {
             Base::Int8
             | Base::Bool
             | Base::Bytea
+            | Base::Float8
+            | Base::Interval
             | Base::Jsonb
             | Base::Text
+            | Base::Timestamp
             | Base::Timestamptz
             | Base::Uuid => true,
         };
@@ -157,7 +178,8 @@ impl Type {
             (Value::Text(text), _) => self.parse(&text),
             (value @ Value::Bytes(_), Base::Bytea)
             | (value @ Value::Bool(_), Base::Bool)
-            | (value @ Value::Time(_), Base::Timestamptz) => Ok(value),
+            | (value @ Value::Time(_), Base::Timestamp | Base::Timestamptz)
+            | (value @ Value::Span(_), Base::Float8 | Base::Interval) => Ok(value),
             (value, Base::Text) => Ok(Value::Text(value.to_text())),
             (value, base) => {
                 let message = format!("cannot cast {value:?} to type {}", base.name());
@@ -183,7 +205,12 @@ impl Type {
             Base::Int4 => Value::Int(i32::from_be_bytes(fixed(bytes).ok_or_else(broken)?).into()),
             Base::Int8 => Value::Int(i64::from_be_bytes(fixed(bytes).ok_or_else(broken)?)),
             Base::Text => Value::Text(text()?),
-            Base::Jsonb | Base::Timestamptz | Base::Uuid => {
+            Base::Float8
+            | Base::Interval
+            | Base::Jsonb
+            | Base::Timestamp
+            | Base::Timestamptz
+            | Base::Uuid => {
                 return Err(SqlError::unknown("a binary parameter of this type"));
             }
         })
@@ -206,6 +233,7 @@ impl Value {
                 let seconds = micros.div_euclid(1_000_000);
                 format!("2000-01-01 00:00:00+00 +{seconds}s")
             }
+            Self::Span(micros) => format!("{micros} microseconds"),
             Self::List(list) => {
                 let items: Vec<String> = list.iter().map(Self::to_text).collect();
                 format!("{{{}}}", items.join(","))
@@ -229,6 +257,11 @@ impl Value {
             (Self::Int(number), Base::Int4) => {
                 let number = i32::try_from(*number).expect("checked when it was stored");
                 Bytes::copy_from_slice(&number.to_be_bytes())
+            }
+            (Self::Span(micros), _) => {
+                // No span of a story is so long that it would lose anything.
+                let seconds = *micros as f64 / 1e6;
+                Bytes::copy_from_slice(&seconds.to_be_bytes())
             }
             (Self::Int(number) | Self::Time(number), _) => {
                 Bytes::copy_from_slice(&number.to_be_bytes())

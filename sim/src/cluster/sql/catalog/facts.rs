@@ -131,6 +131,16 @@ pub(super) const KINDS: &[Kind] = &[
         },
     },
     Kind {
+        mark: "column_name = 'hostname'",
+        columns: &[("?column?", INT4)],
+        rows: |asked| {
+            let name = asked.text(1)?;
+            let has =
+                |table: &TableDef| table.name.table == name && table.column("hostname").is_ok();
+            Ok(asked.tables()?.filter(|table| has(table)).map(|_| vec![Value::Int(1)]).collect())
+        },
+    },
+    Kind {
         mark: "c.relname::TEXT FROM",
         columns: &[("relname", TEXT)],
         rows: |asked| Ok(asked.tables()?.map(|table| vec![text(&table.name.table)]).collect()),

@@ -2,14 +2,14 @@
 use super::super::ast::{Expr, Op};
 use super::super::error::SqlError;
 use super::super::token::Token;
-use super::super::value::Type;
+use super::super::value::{Base, Type};
 use super::Parser;
 
 /// Operators from loose to tight.
 const LEVELS: [&[(&str, Op)]; 4] = [
     &[("=", Op::Equal), ("<=", Op::LessEqual), ("<", Op::Less)],
     &[("||", Op::Join)],
-    &[("+", Op::Add)],
+    &[("+", Op::Add), ("-", Op::Subtract)],
     &[("/", Op::Divide)],
 ];
 
@@ -69,6 +69,13 @@ impl Parser<'_> {
 
     fn cast(&mut self) -> Result<Expr, SqlError> {
         let mut value = self.operand()?;
+        if self.takes("AT TIME ZONE") {
+            // There is one.
+            if self.next()? != Token::Text("UTC".to_owned()) {
+                return Err(self.unknown());
+            }
+            return Ok(Expr::Cast(Box::new(value), Base::Timestamp.one()));
+        }
         while self.takes_sign("::") {
             let name = self.name()?;
             let base = Type::named(&name)
@@ -107,6 +114,10 @@ impl Parser<'_> {
             let query = Box::new(self.select()?);
             self.needs_sign(")")?;
             return Ok(Expr::Exists(query));
+        }
+        if self.takes("INTERVAL") {
+            let length = Box::new(self.operand()?);
+            return Ok(Expr::Cast(length, Base::Interval.one()));
         }
         if self.takes("ARRAY") {
             self.needs_sign("[")?;
@@ -147,6 +158,11 @@ impl Parser<'_> {
             return Ok(Expr::Column { of: Some(first), name: self.name()? });
         }
         if self.takes_sign("(") {
+            if first == "extract" && self.takes("epoch FROM") {
+                let span = Box::new(self.expr()?);
+                self.needs_sign(")")?;
+                return Ok(Expr::Cast(span, Base::Float8.one()));
+            }
             self.needs_sign(")")?;
             return Ok(Expr::Call(first));
         }
