@@ -5,6 +5,7 @@
 //! tags and domains, files that end in good order or with the server, and another server that takes over.
 mod events;
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use replicator_core::decode::binlog::binlog_encode::{EventWriter, mariadb_format, mysql_format};
@@ -37,8 +38,10 @@ struct Inner {
     files: Vec<File>,
     entries: Vec<Entry>,
     executed: GtidPosition,
-    // An XA transaction that is prepared, and what is to become of it.
-    open: Option<(u64, XaEnd)>,
+    // An XA transaction that is prepared and will be committed: its number, and which one of the history it is.
+    open: Option<(u64, usize)>,
+    // Those that will be rolled back, whenever that is. Their rows stand in nobody's way.
+    doomed: VecDeque<u64>,
     prepared: u64,
     layout: usize,
     // What each transaction of the history is called, as soon as it has a name.
@@ -104,6 +107,7 @@ impl Binlog {
             entries: Vec::new(),
             executed,
             open: None,
+            doomed: VecDeque::new(),
             prepared: 0,
             layout: 0,
             of_history: Vec::new(),
@@ -146,7 +150,8 @@ impl Binlog {
 
     /// How many XA transactions have no outcome.
     pub(super) fn prepared(&self) -> usize {
-        usize::from(self.lock().open.is_some())
+        let inner = self.lock();
+        usize::from(inner.open.is_some()) + inner.doomed.len()
     }
 
     /// Writes the next transaction of the history.
@@ -160,7 +165,7 @@ impl Binlog {
             0 | 1 => {
                 inner.prepare(content);
                 let number = inner.prepared;
-                inner.open = Some((number, XaEnd::Commit(tx)));
+                inner.open = Some((number, tx));
                 inner.of_history.push(None);
                 if random.chance(50) {
                     inner.finish();
@@ -170,9 +175,9 @@ impl Binlog {
             2 => {
                 inner.prepare(content);
                 let number = inner.prepared;
-                inner.open = Some((number, XaEnd::Rollback));
-                inner.finish();
+                inner.doomed.push_back(number);
             }
+            3 | 4 => inner.roll_back(),
             _ => (),
         }
         let gtid = inner.names.next(random);
@@ -192,7 +197,11 @@ impl Binlog {
 
     /// What was prepared gets its outcome.
     pub(super) fn finish(&self) {
-        self.lock().finish();
+        let mut inner = self.lock();
+        inner.finish();
+        while !inner.doomed.is_empty() {
+            inner.roll_back();
+        }
     }
 
     /// An operator begins a new file.
@@ -313,16 +322,18 @@ impl Inner {
     }
 
     fn finish(&mut self) {
-        let Some((number, end)) = self.open.take() else { return };
+        let Some((number, tx)) = self.open.take() else { return };
         let gtid = self.names.next_plain();
-        let events = events::outcome(&mut self.writer, gtid, number, end);
-        let tx = match end {
-            XaEnd::Commit(tx) => {
-                self.of_history[tx] = Some(gtid);
-                Some(tx)
-            }
-            XaEnd::Rollback => None,
-        };
-        self.push(gtid, events, tx);
+        let events = events::outcome(&mut self.writer, gtid, number, XaEnd::Commit);
+        self.of_history[tx] = Some(gtid);
+        self.push(gtid, events, Some(tx));
+    }
+
+    /// One that is prepared comes to nothing.
+    fn roll_back(&mut self) {
+        let Some(number) = self.doomed.pop_front() else { return };
+        let gtid = self.names.next_plain();
+        let events = events::outcome(&mut self.writer, gtid, number, XaEnd::Rollback);
+        self.push(gtid, events, None);
     }
 }

@@ -35,8 +35,7 @@ const MAP_HEADER: u8 = 8;
 /// What becomes of an XA transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum XaEnd {
-    /// It is this one of the history.
-    Commit(usize),
+    Commit,
     Rollback,
 }
 
