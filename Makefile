@@ -39,7 +39,7 @@ FUZZ_FEATURES := $(if $(filter server world,$(TARGET)),,--no-default-features) \
 TOOLS := $(CURDIR)/target/tools
 
 .DEFAULT_GOAL := build
-.PHONY: build demo demo-mysql demo-failback test check lint unit live bench bench-failback fuzz sim-long mutants nightly help
+.PHONY: build demo demo-mysql demo-failback test check lint unit live bench bench-mysql bench-failback fuzz sim-long mutants nightly help
 
 build: ## the program, as target/release/replicator
 	$(CARGO) build --release -p replicator
@@ -73,6 +73,10 @@ live: ## tests on real servers, which are fetched, started and removed by themse
 
 bench: ## throughput and latency, against PostgreSQL's own replication on the same servers
 	$(CARGO) run --release -p replicator-tests --bin bench -- $(BENCH)
+
+bench-mysql: ## from MySQL: against its own replication, and our decoder against mysql_common's
+	$(CARGO) run --release --locked --target-dir target/decoders --manifest-path tests/src/bench/decoders/Cargo.toml
+	$(CARGO) run --release -p replicator-tests --bin bench -- --mysql $(BENCH)
 
 bench-failback: ## the way back: staging and applying, against inserting the same rows by hand
 	$(CARGO) run --release -p replicator-tests --bin bench -- --failback $(BENCH)

@@ -9,7 +9,8 @@
 #   mysql.sh destroy DIR                 stop and delete
 #   mysql.sh client  DIR [options…]      the client program, as root
 #
-# KIND is mysql (9.7, from Debian sid) or mariadb (10.11, from Debian bookworm).
+# KIND is mysql (9.7, from Debian sid), mariadb (10.11, from Debian bookworm), mariadb105 (10.5, from bullseye) or
+# mariadb118 (11.8, from trixie).
 # Options of start, for the first start of a DIR:
 #   --password P     root's password (default: secret)
 #   --require-tls    refuse connections without TLS
@@ -31,8 +32,12 @@ kind() {
       suite=sid packages='mysql-server-core mysql-client-core' assume=
       skip='perl* libperl* libgdbm* libdb5* openssl-provider-legacy gcc-*-base libsasl2-modules* libtirpc-common'
       server=mysqld client=mysql;;
-    mariadb)
+    mariadb|mariadb105|mariadb118)
       suite=bookworm packages='mariadb-server-core mariadb-client-core'
+      case "$1" in
+        mariadb105) suite=bullseye packages='mariadb-server-core-10.5 mariadb-client-core-10.5';;
+        mariadb118) suite=trixie;;
+      esac
       assume='perl systemd adduser passwd debconf mysql-common mariadb-common psmisc procps iproute2 lsof rsync socat galera-4 gawk libdbi-perl libmariadb3-compat'
       skip='gcc-*-base' server=mariadbd client=mariadb;;
     *) die "no server of kind $1";;

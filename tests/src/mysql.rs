@@ -26,6 +26,15 @@ pub enum Kind {
     MariaDb,
 }
 
+/// A version of MariaDB besides the usual one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MariaDbVersion {
+    /// The oldest that we read.
+    V10_5,
+    /// A newer one.
+    V11_8,
+}
+
 impl Kind {
     /// Both.
     pub const ALL: [Self; 2] = [Self::MySql, Self::MariaDb];
@@ -64,6 +73,8 @@ impl Kind {
 #[derive(Debug)]
 pub struct Server {
     kind: Kind,
+    // What the script calls it.
+    version: &'static str,
     port: u16,
     folder: PathBuf,
     options: &'static [&'static str],
@@ -126,11 +137,37 @@ impl Server {
         Self::start_with(kind, kind.source_options())
     }
 
-    fn start_with(kind: Kind, options: &'static [&'static str]) -> Result<Self> {
+    /// The same, with options of the server.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be had here, no port is free, or it did not come up.
+    pub fn start_with(kind: Kind, options: &'static [&'static str]) -> Result<Self> {
+        Self::start_version(kind, kind.name(), options)
+    }
+
+    /// Starts a MariaDB whose binary log can be read as that of one of another version.
+    ///
+    /// # Errors
+    ///
+    /// See [`start_source`](Self::start_source).
+    pub fn start_mariadb(version: MariaDbVersion) -> Result<Self> {
+        let version = match version {
+            MariaDbVersion::V10_5 => "mariadb105",
+            MariaDbVersion::V11_8 => "mariadb118",
+        };
+        Self::start_version(Kind::MariaDb, version, Kind::MariaDb.source_options())
+    }
+
+    fn start_version(
+        kind: Kind,
+        version: &'static str,
+        options: &'static [&'static str],
+    ) -> Result<Self> {
         let home = PathBuf::from(script(["home"])?.trim_end());
         let remove = |folder: &Path| script([OsStr::new("destroy"), folder.as_os_str()]).map(drop);
         let (port, folder, claim) = claim(&home, ".my", remove)?;
-        let server = Self { kind, port, folder, options, _claim: claim };
+        let server = Self { kind, version, port, folder, options, _claim: claim };
         server.start_again()?;
         Ok(server)
     }
@@ -142,7 +179,7 @@ impl Server {
     /// It runs already, or did not come up.
     pub fn start_again(&self) -> Result<()> {
         let (folder, port) = (self.folder.display().to_string(), self.port.to_string());
-        let arguments = ["start", self.kind.name(), &folder, &port];
+        let arguments = ["start", self.version, &folder, &port];
         let arguments = arguments.into_iter().chain(["--password", PASSWORD, "--certs", "--"]);
         script(arguments.chain(self.options.iter().copied())).map(drop)
     }

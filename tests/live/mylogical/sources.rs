@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use replicator_tests::moving::Moving;
-use replicator_tests::mysql::{Kind, Server};
+use replicator_tests::mysql::{Kind, MariaDbVersion, Server};
 use replicator_tests::wait_until;
 
 use super::{ALL_PAIRS, PAIRS, on_both, with_pairs};
@@ -245,4 +245,84 @@ async fn a_source_that_goes_away_is_waited_for() -> Result<()> {
         Ok(())
     })
     .await
+}
+
+/// Deadlocks and sessions that end concern one target transaction; the source is not asked again for anything.
+#[tokio::test]
+async fn w18_a_target_that_refuses_for_the_moment_is_tried_again() -> Result<()> {
+    on_both(async |kind| {
+        let mut moving = Moving::create(kind, "w18").await?;
+        let tables = "CREATE TABLE one (id INT PRIMARY KEY, v INT); CREATE TABLE two (id INT PRIMARY KEY, v INT)";
+        moving.tables(tables, tables).await?;
+        let mut replicator = moving.replicate(&[])?;
+        moving.run("INSERT INTO one VALUES (1, 0); INSERT INTO two VALUES (1, 0)")?;
+        moving.confirmed(&mut replicator).await?;
+        let both = "SELECT one.v, two.v FROM one, two";
+        let number = async |sql: &str| -> Result<i64> { Ok(moving.to().query_one(sql, &[]).await?.get(0)) };
+        let other = moving.databases.target().client(moving.name()).await?;
+        // Of the two in a deadlock the one whose patience ends first is refused, and ours has more.
+        other.batch_execute("SET deadlock_timeout = '1h'").await?;
+        // Which of the two tables the product touches first is its own affair, so we see to both.
+        for (first, second) in [("one", "two"), ("two", "one")] {
+            other.batch_execute(&format!("BEGIN; UPDATE {second} SET v = -1")).await?;
+            moving.run("BEGIN; UPDATE one SET v = v + 1; UPDATE two SET v = v + 1; COMMIT")?;
+            let waiting = "SELECT count(*) FROM pg_stat_activity \
+                           WHERE datname = current_database() AND wait_event_type = 'Lock'";
+            wait_until(SAID_MAX, "the product waits for the lock", async || Ok(number(waiting).await? > 0)).await?;
+            // If it holds the first already, this closes the circle; if not, it just takes it.
+            other.batch_execute(&format!("UPDATE {first} SET v = -1")).await?;
+            other.batch_execute("ROLLBACK").await?;
+            moving.arrived(&mut replicator, both).await?;
+        }
+        let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+        wait_until(SAID_MAX, "the deadlock is counted", async || Ok(number(deadlocks).await? > 0)).await?;
+        let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                    WHERE datname = current_database() AND application_name = 'replicator'";
+        ensure!(number(kill).await? > 0, "the product has no session");
+        moving.run("UPDATE one SET v = 100")?;
+        let rows = moving.arrived(&mut replicator, both).await?;
+        ensure!(rows == ["100\t2"], "{rows:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// The oldest version of MariaDB that we read, and a newer one than in the other tests.
+#[tokio::test]
+async fn other_versions_of_mariadb_are_read() -> Result<()> {
+    for version in [MariaDbVersion::V10_5, MariaDbVersion::V11_8] {
+        let source = Arc::new(Server::start_mariadb(version)?);
+        let name = format!("{version:?}").to_lowercase();
+        let mut moving = Moving::create_on(source, &name).await?;
+        let columns = "id INT PRIMARY KEY, n BIGINT, d DECIMAL(30, 10), t VARCHAR(50), b BLOB, ts TIMESTAMP(6) NULL, j JSON";
+        let target = columns.replace("BLOB", "BYTEA").replace("TIMESTAMP(6)", "TIMESTAMPTZ(6)");
+        let create = |columns: &str| format!("CREATE TABLE t ({columns})");
+        moving.tables(&create(columns), &create(&target)).await?;
+        let mut replicator = moving.replicate(&[])?;
+        moving.run(
+            "INSERT INTO t VALUES (1, -5, 12345678901234567890.0123456789, 'größer', 0x00FF, '2026-02-03 04:05:06.789', \
+             '{\"a\": [1, 2.50]}'), (2, NULL, NULL, NULL, NULL, NULL, NULL)",
+        )?;
+        moving.run("SET GLOBAL log_bin_compress = ON")?;
+        moving.run("UPDATE t SET n = n + 1, t = REPEAT('lang ', 10) WHERE id = 1; DELETE FROM t WHERE id = 2")?;
+        moving.run(
+            "XA START 'x'; INSERT INTO t (id, t) VALUES (3, 'xa'); XA END 'x'; XA PREPARE 'x'; XA COMMIT 'x'; \
+             SET gtid_domain_id = 7; INSERT INTO t (id, t) VALUES (4, 'domain'); UPDATE t SET id = 5 WHERE id = 4",
+        )?;
+        let text = "SELECT id, n, d, t FROM t ORDER BY id";
+        let rows = moving.arrived(&mut replicator, text).await?;
+        ensure!(rows.len() == 3, "{version:?}: {rows:?}");
+        // It goes on where it was, also after the server has died.
+        replicator.kill()?;
+        moving.source.crash()?;
+        moving.source.start_again()?;
+        moving.run("INSERT INTO t (id, b) VALUES (6, 0x01); FLUSH BINARY LOGS; UPDATE t SET t = 'new' WHERE id = 6")?;
+        let mut replicator = moving.replicate(&[])?;
+        moving.arrived(&mut replicator, text).await?;
+        let hex = moving
+            .target_rows("SELECT id, encode(b, 'hex') FROM t WHERE b IS NOT NULL ORDER BY id")
+            .await?;
+        ensure!(hex == ["1\t00ff", "6\t01"], "{version:?}: {hex:?}");
+    }
+    Ok(())
 }

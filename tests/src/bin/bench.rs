@@ -3,6 +3,7 @@
 //! ```text
 //! bench [--quick] [--workload NAME]… [--runs N] [--native-only]
 //! bench --failback [--quick] [--workload NAME]… [--runs N]
+//! bench --mysql [--quick] [--workload NAME]… [--runs N]
 //! ```
 //!
 //! The names are those of `bench/workload.rs`, and `latency`. Our program is built first, unless
@@ -12,6 +13,7 @@
 //! (`synchronous_commit` of CREATE SUBSCRIPTION is off) and checks no foreign keys, ours does both.
 //!
 //! `--failback` is `make bench-failback`: the way back, against inserting by hand. See `bench/failback`.
+//! `--mysql` is part of `make bench-mysql`: from MySQL, against its own replication. See `bench/mysql.rs`.
 
 #[path = "../bench/catchup.rs"]
 mod catchup;
@@ -19,6 +21,8 @@ mod catchup;
 mod failback;
 #[path = "../bench/latency.rs"]
 mod latency;
+#[path = "../bench/mysql.rs"]
+mod mysql;
 #[path = "../bench/picture.rs"]
 mod picture;
 #[path = "../bench/proc.rs"]
@@ -58,7 +62,15 @@ struct Options {
     /// Empty: all.
     workloads: Vec<String>,
     native_only: bool,
-    failback: bool,
+    way: Way,
+}
+
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Forward,
+    MySql,
+    Failback,
 }
 
 impl Options {
@@ -68,7 +80,7 @@ impl Options {
             runs: 0,
             workloads: Vec::new(),
             native_only: false,
-            failback: false,
+            way: Way::Forward,
         };
         while let Some(word) = words.next() {
             let mut value = || words.next().with_context(|| format!("{word} needs a value"));
@@ -77,18 +89,21 @@ impl Options {
                 "--workload" => options.workloads.push(value()?),
                 "--runs" => options.runs = value()?.parse().context("--runs needs a number")?,
                 "--native-only" => options.native_only = true,
-                "--failback" => options.failback = true,
+                "--failback" => options.way = Way::Failback,
+                "--mysql" => options.way = Way::MySql,
                 _ => bail!("there is no option \"{word}\""),
             }
         }
         if options.runs == 0 {
             options.runs = if options.scale == Scale::Full { 3 } else { 1 };
         }
-        let known: Vec<&str> = if options.failback {
-            failback::names().to_vec()
-        } else {
-            let workloads = workload::all(options.scale);
-            workloads.iter().map(|one| one.name).chain(["latency"]).collect()
+        let known: Vec<&str> = match options.way {
+            Way::Failback => failback::names().to_vec(),
+            Way::MySql => mysql::names().to_vec(),
+            Way::Forward => {
+                let workloads = workload::all(options.scale);
+                workloads.iter().map(|one| one.name).chain(["latency"]).collect()
+            }
         };
         for name in &options.workloads {
             ensure!(known.contains(&name.as_str()), "no workload \"{name}\"; there are {known:?}");
@@ -148,14 +163,21 @@ async fn bench(options: &Options, root: &Path) -> Result<(String, usize)> {
         Scale::Full => CALM_WAIT_FULL_MAX,
         Scale::Quick => CALM_WAIT_QUICK_MAX,
     });
-    if options.failback {
-        let report =
-            failback::bench(folder, options.scale, options.runs, &options.workloads, &mut calm);
-        let report = report.await?;
-        return Ok((report.text(), report.failures.len()));
-    }
-    let report = forward(options, folder, &mut calm).await?;
-    Ok((report.text(), report.failures.len()))
+    let Options { scale, runs, workloads, way, .. } = options;
+    Ok(match way {
+        Way::Failback => {
+            let report = failback::bench(folder, *scale, *runs, workloads, &mut calm).await?;
+            (report.text(), report.failures.len())
+        }
+        Way::MySql => {
+            let report = mysql::bench(folder, *scale, *runs, workloads, &mut calm).await?;
+            (report.text(), report.failures.len())
+        }
+        Way::Forward => {
+            let report = forward(options, folder, &mut calm).await?;
+            (report.text(), report.failures.len())
+        }
+    })
 }
 
 async fn forward(options: &Options, folder: PathBuf, calm: &mut Calm) -> Result<Report> {
