@@ -2,6 +2,7 @@
 use alloc::string::String;
 
 use super::binlog::{FieldError, RowsError, TransactionError};
+use crate::model::gtid::AnyGtid;
 use crate::model::ident::TableName;
 use crate::stop::SchemaDrift;
 
@@ -82,9 +83,17 @@ pub enum MySqlAssembleError {
          on with --truncate ignore"
     )]
     PartTruncated,
-    /// A transaction is larger than what may be held.
+    /// Something of a transaction is undone of which pieces were told. What was told must not be committed; next time
+    /// it is to be [kept whole](super::mysql_transaction::MySqlTransactions::keeping_whole).
+    #[error("the source undid a part of the large transaction {gtid}, which is read again")]
+    Undone {
+        /// Its name.
+        gtid: AnyGtid,
+    },
+    /// A part of a transaction that must be held until more is known of it is larger than what may be held.
     #[error(
-        "a transaction of the source has more than {limit} bytes of rows; give more --memoryLimit"
+        "a transaction of the source has more than {limit} bytes of rows that must be held at once, because foreign \
+         keys changed rows by themselves or a part of it was undone; give more --memoryLimit"
     )]
     TooLarge {
         /// The limit, in bytes.

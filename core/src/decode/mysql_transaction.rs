@@ -4,6 +4,7 @@
 //! GTID  BEGIN  TABLE_MAP  rows…  XID      Told::Transaction
 //! GTID  BEGIN  rows of other databases    Told::Transaction without changes: the position goes on
 //! GTID  ALTER TABLE …                     the same
+//! GTID  BEGIN  many rows…  XID            Told::Piece, …, Told::Transaction with the rest
 //! ```
 //!
 //! A source position is a set of GTIDs, which has no order. So what is told carries the name of its transaction, and
@@ -41,7 +42,9 @@ use crate::model::time::WallTime;
 pub struct MySqlOptions {
     /// What to do when the source empties a table.
     pub truncate: TruncatePolicy,
-    /// The largest transaction, in bytes of rows.
+    /// A transaction with more bytes of rows than this is told in pieces.
+    pub piece_bytes_max: usize,
+    /// The largest part of a transaction that must be told at once, in bytes of rows.
     pub transaction_bytes_max: usize,
     /// Of the events.
     pub limits: TransactionLimits,
@@ -59,6 +62,13 @@ pub enum Told {
         /// In the order the source applied them. Maybe none.
         mutations: Vec<Mutation>,
     },
+    /// Some of a large transaction. Nothing else comes before the rest of it.
+    Piece {
+        /// Its name.
+        gtid: AnyGtid,
+        /// In the order the source applied them.
+        mutations: Vec<Mutation>,
+    },
     /// All that the source has so far was told.
     Idle,
 }
@@ -70,7 +80,7 @@ pub struct MySqlTransactions {
     work: Work,
 }
 
-/// The row events of one statement.
+/// The row events of one statement, or those since a piece was cut off.
 #[derive(Debug, Default)]
 struct Statement {
     // Where the changes of each begin.
@@ -85,14 +95,19 @@ struct Statement {
 struct Work {
     tables: Tables,
     options: MySqlOptions,
-    // What has come of the transaction that is open.
+    // What has come of the transaction that is open, since the last piece.
     mutations: Vec<Mutation>,
     held_bytes: usize,
+    open: Option<AnyGtid>,
     committed: WallTime,
+    // Whether pieces of it were told.
+    in_pieces: bool,
+    // Transactions that are not cut in pieces.
+    whole: BTreeSet<AnyGtid>,
     // The statement that is open.
     statement: Statement,
-    // How much had come at each savepoint: changes, and their bytes.
-    savepoints: BTreeMap<usize, (usize, usize)>,
+    // How much had come at each savepoint: changes, and their bytes. `None` if that is in a piece by now.
+    savepoints: BTreeMap<usize, Option<(usize, usize)>>,
     told: Vec<Told>,
     cells: Vec<u8>,
 }
@@ -112,13 +127,24 @@ impl MySqlTransactions {
             options,
             mutations: Vec::new(),
             held_bytes: 0,
+            open: None,
             committed: WallTime { micros: 0 },
+            in_pieces: false,
+            whole: BTreeSet::new(),
             statement: Statement::default(),
             savepoints: BTreeMap::new(),
             told: Vec::new(),
             cells: Vec::new(),
         };
         Self { transactions: Transactions::new(position, checksum, options.limits), work }
+    }
+
+    /// These transactions are told at once, however large they are: something of them is undone, as an earlier
+    /// [error](MySqlAssembleError::Undone) said.
+    #[must_use]
+    pub fn keeping_whole(mut self, whole: BTreeSet<AnyGtid>) -> Self {
+        self.work.whole = whole;
+        self
     }
 
     /// Takes the next event, whole, and appends what it completes to `told`.
@@ -143,9 +169,9 @@ impl MySqlTransactions {
 impl Work {
     fn step(&mut self, step: &Step<'_>) -> Result<(), MySqlAssembleError> {
         match *step {
-            Step::Begin(Begin { committed, .. }) => {
+            Step::Begin(Begin { gtid, committed, .. }) => {
                 self.forget();
-                self.committed = committed;
+                (self.open, self.committed) = (Some(gtid), committed);
             }
             Step::TableMap(map) => self.tables.describe(map)?,
             Step::Rows(rows) => {
@@ -157,16 +183,19 @@ impl Work {
                 if rows.flags & Rows::STATEMENT_END != 0 {
                     self.end_statement();
                 }
+                return self.cut();
             }
             Step::RowsQuery(_) => (),
             Step::Statement(query, kind) => self.statement(query, kind)?,
             Step::Savepoint(number) => {
-                self.savepoints.insert(number, (self.mutations.len(), self.held_bytes));
+                self.savepoints.insert(number, Some((self.mutations.len(), self.held_bytes)));
             }
             Step::RollbackTo(number) => {
                 let had = self.savepoints.get(&number).copied();
                 let unset = || TransactionError::NoSavepoint { name: format!("number {number}") };
-                let (length, bytes) = had.ok_or_else(unset)?;
+                let Some((length, bytes)) = had.ok_or_else(unset)? else {
+                    return Err(self.undone());
+                };
                 self.mutations.truncate(length);
                 self.held_bytes = bytes;
             }
@@ -174,6 +203,7 @@ impl Work {
                 let mutations = mem::take(&mut self.mutations);
                 self.tell(gtid, mutations);
             }
+            Step::Rollback(_) | Step::Abandoned(_) if self.in_pieces => return Err(self.undone()),
             // Its rows come again where its outcome is told.
             Step::Rollback(gtid) | Step::Prepared(gtid) => self.tell(gtid, Vec::new()),
             Step::Idle => self.told.push(Told::Idle),
@@ -187,9 +217,35 @@ impl Work {
         self.forget();
     }
 
+    /// What has been told in pieces cannot be taken back.
+    fn undone(&self) -> MySqlAssembleError {
+        match self.open {
+            Some(gtid) => MySqlAssembleError::Undone { gtid },
+            None => TransactionError::NoSavepoint { name: "of no transaction".into() }.into(),
+        }
+    }
+
+    /// Tells what there is if that is enough for a piece. What foreign keys caused in a statement is put in its
+    /// order when the statement ends, so before that nothing of it may be told.
+    fn cut(&mut self) -> Result<(), MySqlAssembleError> {
+        let MySqlOptions { piece_bytes_max, transaction_bytes_max: limit, .. } = self.options;
+        let gtid = self.open.filter(|gtid| !self.whole.contains(gtid));
+        if let Some(gtid) =
+            gtid.filter(|_| piece_bytes_max < self.held_bytes && !self.statement.caused)
+        {
+            let mutations = mem::take(&mut self.mutations);
+            self.told.push(Told::Piece { gtid, mutations });
+            (self.held_bytes, self.in_pieces) = (0, true);
+            self.statement = Statement::default();
+            self.savepoints.values_mut().for_each(|place| *place = None);
+        }
+        if limit < self.held_bytes { Err(MySqlAssembleError::TooLarge { limit }) } else { Ok(()) }
+    }
+
     fn forget(&mut self) {
         self.mutations.clear();
         self.held_bytes = 0;
+        (self.open, self.in_pieces) = (None, false);
         self.savepoints.clear();
         self.statement = Statement::default();
         self.tables.forget();
@@ -277,11 +333,7 @@ impl Work {
         }
         let bytes = Bytes::copy_from_slice(&cells);
         self.cells = cells;
-        for images in found {
-            self.change(mapped, &bytes, images)?;
-        }
-        let limit = self.options.transaction_bytes_max;
-        if limit < self.held_bytes { Err(MySqlAssembleError::TooLarge { limit }) } else { Ok(()) }
+        found.into_iter().try_for_each(|images| self.change(mapped, &bytes, images))
     }
 
     fn change(

@@ -84,11 +84,13 @@ pub enum Reached {
     HeldBack,
     /// The source was a MariaDB.
     MariaDb,
+    /// A transaction was undone of which pieces were applied.
+    Undone,
 }
 
 /// What shows in a trace that a state was reached. The words are the program's own, so a sweep that never
 /// finds one of them may only mean that they have changed.
-const MARKS: [(&str, Reached); 22] = [
+const MARKS: [(&str, Reached); 23] = [
     ("replication resumes", Reached::Resumed),
     ("it is not known whether a target transaction has committed", Reached::OutcomeUnknown),
     ("another replicator has taken over", Reached::Fenced),
@@ -111,6 +113,7 @@ const MARKS: [(&str, Reached); 22] = [
     ("another replicator works on the target schema", Reached::Waited),
     ("the source is another server than before", Reached::OtherServer),
     ("while held back", Reached::HeldBack),
+    ("the source undid a part of a large transaction", Reached::Undone),
 ];
 
 /// What can be reached in worlds of PostgreSQL to PostgreSQL, besides the faults.
@@ -134,7 +137,7 @@ const FORWARD: [Reached; 16] = [
 ];
 
 /// The same in worlds of MySQL and MariaDB.
-const MY_FORWARD: [Reached; 18] = [
+const MY_FORWARD: [Reached; 20] = [
     Reached::GroupCommit,
     Reached::OutOfOrder,
     Reached::Resumed,
@@ -153,6 +156,8 @@ const MY_FORWARD: [Reached; 18] = [
     Reached::OtherServer,
     Reached::HeldBack,
     Reached::MariaDb,
+    Reached::Pieces,
+    Reached::Undone,
 ];
 
 /// The same in worlds of changefeeds.

@@ -3,6 +3,7 @@ use anyhow::{Result, ensure};
 use replicator_tests::moving::Moving;
 use replicator_tests::mysql::Server;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{ALL_PAIRS, PAIRS, on_both, with_pairs};
 
@@ -136,7 +137,7 @@ async fn w11_equal_rows_of_a_table_without_a_key_all_arrive() -> Result<()> {
         // Which of them is meant nobody can say.
         moving.run("DELETE FROM bare WHERE v = 2")?;
         let wanted = "has no primary key";
-        replicator_tests::wait_until(std::time::Duration::from_secs(30), wanted, async || {
+        replicator_tests::wait_until(Duration::from_secs(30), wanted, async || {
             Ok(replicator.log()?.contains(wanted))
         })
         .await
@@ -192,14 +193,14 @@ async fn w13_xa_transactions_count_when_their_outcome_is_known() -> Result<()> {
         // Until there is an outcome the position stays before it, so all of it comes again to the next run.
         let arrives = async |ids: &str| {
             let wanted: Vec<String> = ids.split(' ').map(str::to_owned).collect();
-            replicator_tests::wait_until(std::time::Duration::from_secs(60), ids, async || {
+            replicator_tests::wait_until(Duration::from_secs(60), ids, async || {
                 Ok(moving.target_rows("SELECT id FROM pairs ORDER BY id").await? == wanted)
             })
             .await
         };
         arrives("1 10").await?;
         replicator.signal("KILL")?;
-        replicator.wait(std::time::Duration::from_secs(10)).await?;
+        replicator.wait(Duration::from_secs(10)).await?;
         moving.run(&format!("XA COMMIT '{name}2'; INSERT INTO pairs VALUES (11, 'after')"))?;
         let mut replicator = moving.replicate(&[])?;
         arrives("1 2 10 11").await?;
@@ -262,6 +263,44 @@ async fn a_new_key_that_the_target_has_already_does_no_harm() -> Result<()> {
         ensure!(rows == ["100\ta"], "{rows:?}");
         let rows = moving.same("SELECT id, parent FROM children").await?;
         ensure!(rows == ["10\t100"], "{rows:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// A transaction of 32 MiB goes to the target in pieces and is committed there as a whole, in little memory, and also
+/// if the program dies in the midst of it.
+#[tokio::test]
+async fn a_transaction_larger_than_memory_arrives_whole() -> Result<()> {
+    on_both(async |kind| {
+        let mut moving = Moving::create(kind, "large_tx").await?;
+        let table = "CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(300))";
+        moving.tables(table, table).await?;
+        let limits = ["--memoryLimit", "16MiB"];
+        let mut replicator = moving.replicate(&limits)?;
+        // Each statement doubles the rows.
+        let doubled: String = (0..17)
+            .map(|power| {
+                let many = 1_u32 << power;
+                format!("INSERT INTO t SELECT id + {many}, v FROM t; ")
+            })
+            .collect();
+        moving.run(&format!(
+            "BEGIN; INSERT INTO t VALUES (0, REPEAT('x', 240)); {doubled} UPDATE t SET v = 'y' WHERE id < 1000; COMMIT"
+        ))?;
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            seen.extend(moving.target_rows("SELECT count(*) FROM t").await?);
+            replicator.must_run()?;
+            replicator.kill()?;
+            replicator = moving.replicate(&limits)?;
+        }
+        moving.confirmed(&mut replicator).await?;
+        ensure!(seen.iter().all(|count| count == "0" || count == "131072"), "{seen:?}");
+        moving.same("SELECT count(*), sum(id), min(v) FROM t").await?;
+        let peak = replicator.memory_peak_kib();
+        ensure!(peak < 160 << 10, "{peak} KiB of memory");
         Ok(())
     })
     .await

@@ -1,4 +1,6 @@
 //! A pretend server's events, and what they become.
+mod pieces;
+
 use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
@@ -185,6 +187,10 @@ fn lines(told: &[Told]) -> Vec<String> {
                 lines.push(format!("{gtid} {}", committed.micros));
                 lines.extend(mutations.iter().map(line));
             }
+            Told::Piece { gtid, mutations } => {
+                lines.push(format!("piece of {gtid}"));
+                lines.extend(mutations.iter().map(line));
+            }
             Told::Idle => lines.push("idle".into()),
         }
     }
@@ -213,7 +219,12 @@ fn text(row: &Row) -> String {
 
 fn options() -> MySqlOptions {
     let limits = TransactionLimits::default();
-    MySqlOptions { truncate: TruncatePolicy::Stop, transaction_bytes_max: 10_000, limits }
+    MySqlOptions {
+        truncate: TruncatePolicy::Stop,
+        piece_bytes_max: 5_000,
+        transaction_bytes_max: 10_000,
+        limits,
+    }
 }
 
 fn write<'a>(after: &[Cell<'a>]) -> RowToSend<'a> {
@@ -426,18 +437,4 @@ fn what_foreign_keys_changed_comes_between_the_new_parent_and_the_end_of_the_old
     sent(&mut server, Some("5"), Some("6"), asked);
     let lines = server.commit().unwrap();
     assert_eq!(lines[1..], ["=20 b", "-6 a", "=7 b", "-5 a", "=6 b"]);
-}
-
-#[test]
-fn a_transaction_has_a_limit() {
-    let mut server = Server::new(options());
-    let note = map("shop", ["id", "text"]);
-    server.begin();
-    let text = "x".repeat(200);
-    let mut added = (0..100).map(|id| {
-        let id = format!("{id}");
-        server.rows(&note, RowsChange::Write, &[write(&[t(&id), t(&text)])])
-    });
-    let error = added.find_map(Result::err).unwrap();
-    assert_eq!(error, MySqlAssembleError::TooLarge { limit: 10_000 });
 }

@@ -1,9 +1,11 @@
 //! One run of one stream from MySQL or MariaDB, from the first connection to the last.
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use replicator_core::decode::binlog::step::TransactionLimits;
-use replicator_core::decode::mysql_transaction::{MySqlOptions, MySqlTables};
+use replicator_core::decode::mysql_transaction::{MySqlAssembleError, MySqlOptions, MySqlTables};
+use replicator_core::model::gtid::AnyGtid;
 use tracing::{info, warn};
 
 use super::super::landing::{Begun, Ground, Landing, StorePlace, Turns};
@@ -19,7 +21,7 @@ use crate::net::Dial;
 use crate::ordinals::Ordinals;
 use crate::port::Staging as _;
 use crate::preflight::mysql::{self as preflight, Facts};
-use crate::source::mysql::stream::{MySqlSource, MySqlSourceOptions};
+use crate::source::mysql::stream::{MySqlSource, MySqlSourceError, MySqlSourceOptions};
 use crate::staging::gtid_store::GtidStore;
 use crate::supervisor::Ended;
 
@@ -30,6 +32,8 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 pub(super) struct Attempt<D> {
     pub(super) settings: Arc<MyLogicalSettings>,
     pub(super) landing: Landing<D>,
+    /// Transactions that earlier runs should not have cut in pieces.
+    pub(super) whole: Arc<Mutex<BTreeSet<AnyGtid>>>,
 }
 
 /// Both sides, looked at.
@@ -41,8 +45,15 @@ struct Ready<D: Dial> {
 
 impl<D: Dial> Attempt<D> {
     pub(super) async fn run(self) -> Ended {
-        let ended = self.try_run().await;
-        self.landing.ended(ended)
+        loop {
+            let known = self.whole().len();
+            let ended = self.try_run().await;
+            // Now that one more is known, another run gets further at once.
+            match ended {
+                Err(_) if known < self.whole().len() => (),
+                ended => return self.landing.ended(ended),
+            }
+        }
     }
 
     async fn try_run(&self) -> Result<(), Trouble> {
@@ -79,12 +90,23 @@ impl<D: Dial> Attempt<D> {
         let record = ground.record(store.record_names(), Some(ordinals.clone()));
         let standing = Standing::Numbers(ordinals);
         let begun = Begun { source, store, fence, durable, record, standing };
-        landing.drive(&ground, &catalog, begun, trouble_of_source).await.map(drop)
+        let of_source = |error: &MySqlSourceError| {
+            if let MySqlSourceError::Assemble(MySqlAssembleError::Undone { gtid }) = error {
+                info!(%gtid, "the source undid a part of a large transaction, which is read again");
+                self.whole().insert(*gtid);
+            }
+            trouble_of_source(error)
+        };
+        landing.drive(&ground, &catalog, begun, of_source).await.map(drop)
+    }
+
+    fn whole(&self) -> MutexGuard<'_, BTreeSet<AnyGtid>> {
+        self.whole.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Connects to both sides, prepares staging and looks for what stands in the way.
     async fn prepare(&self) -> Result<Ready<D>, Trouble> {
-        let Self { settings, landing } = self;
+        let Self { settings, landing, .. } = self;
         let session = ReplicaSession::open(&landing.dial, &settings.source).await;
         landing.metrics.dialed(session.is_ok());
         let mut session = session
@@ -115,7 +137,7 @@ impl<D: Dial> Attempt<D> {
 
     /// One stream is one replica, whichever process reads it.
     fn replica(&self) -> Replica {
-        let Self { settings, landing } = self;
+        let Self { settings, landing, .. } = self;
         let (target, schema) = (&landing.settings.target, landing.settings.schema_label());
         let half = |what: &str| fingerprint(&format!("replicator {what} {target} {schema}"));
         let digits = format!("{:016x}{:016x}", half("first"), half("second"));
@@ -124,7 +146,7 @@ impl<D: Dial> Attempt<D> {
     }
 
     fn source_options(&self, facts: &Facts, ground: &Ground<D>) -> MySqlSourceOptions {
-        let Self { settings, landing } = self;
+        let Self { settings, landing, .. } = self;
         let held_max = landing.settings.core.buffered_bytes_max;
         MySqlSourceOptions {
             replica: self.replica(),
@@ -140,9 +162,11 @@ impl<D: Dial> Attempt<D> {
             },
             transactions: MySqlOptions {
                 truncate: landing.settings.truncate,
+                piece_bytes_max: landing.settings.piece_bytes_max,
                 transaction_bytes_max: held_max,
                 limits: TransactionLimits::default(),
             },
+            whole: self.whole().clone(),
         }
     }
 

@@ -28,10 +28,10 @@ pub async fn mylogical<D: Dial>(
     recorder: Option<Recorder>,
 ) -> Result<(), GaveUp> {
     let forward = settings.forward.clone();
-    let settings = Arc::new(settings);
+    let (settings, whole) = (Arc::new(settings), Arc::default());
     stream(dial, forward, stop, &metrics, recorder, |landing| {
-        let settings = Arc::clone(&settings);
-        Attempt { settings, landing }.run()
+        let (settings, whole) = (Arc::clone(&settings), Arc::clone(&whole));
+        Attempt { settings, landing, whole }.run()
     })
     .await
 }

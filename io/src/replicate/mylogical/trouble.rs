@@ -11,9 +11,9 @@ pub(super) fn trouble_of_source(error: &MySqlSourceError) -> Trouble {
     let text = error_chain(error);
     match error {
         MySqlSourceError::Assemble(error) => match error {
-            MySqlAssembleError::Drift(_) | MySqlAssembleError::ColumnTwice { .. } => {
-                Trouble::Passing(text)
-            }
+            MySqlAssembleError::Drift(_)
+            | MySqlAssembleError::ColumnTwice { .. }
+            | MySqlAssembleError::Undone { .. } => Trouble::Passing(text),
             MySqlAssembleError::InsertIncomplete { .. }
             | MySqlAssembleError::Unnamed { .. }
             | MySqlAssembleError::StatementFormat

@@ -28,21 +28,28 @@ impl Replay {
         Some(Self { executed })
     }
 
-    /// Whether this one was read before.
-    pub(super) fn take(&mut self, gtid: AnyGtid) -> bool {
-        match (&mut self.executed, gtid) {
+    /// Whether this one was read before. Its end is still to [come](Self::take).
+    pub(super) fn has(&self, gtid: AnyGtid) -> bool {
+        match (&self.executed, gtid) {
             (GtidPosition::MySql(executed), AnyGtid::MySql(gtid)) => executed.contains(gtid),
-            // Numbers of a domain may go back, so only its last one says that it is over.
             (GtidPosition::Maria(executed), AnyGtid::Maria(gtid)) => {
-                let last = executed.last(gtid.domain);
-                if last == Some(gtid) {
-                    executed.forget(gtid.domain);
-                }
-                last.is_some()
+                executed.last(gtid.domain).is_some()
             }
             (GtidPosition::MySql(_), AnyGtid::Maria(_))
             | (GtidPosition::Maria(_), AnyGtid::MySql(_)) => false,
         }
+    }
+
+    /// Whether this one was read before, now that its end has come.
+    pub(super) fn take(&mut self, gtid: AnyGtid) -> bool {
+        let has = self.has(gtid);
+        // Numbers of a domain may go back, so only its last one says that it is over.
+        if let (GtidPosition::Maria(executed), AnyGtid::Maria(gtid)) = (&mut self.executed, gtid)
+            && executed.last(gtid.domain) == Some(gtid)
+        {
+            executed.forget(gtid.domain);
+        }
+        has
     }
 
     /// Whether all of it has come; `executed` is what the stream has brought.

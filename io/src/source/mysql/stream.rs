@@ -1,4 +1,5 @@
 //! A MySQL or MariaDB source: events of the binary log in, transactions out.
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use replicator_core::decode::binlog::format::Checksum;
 use replicator_core::decode::mysql_transaction::{
     MySqlAssembleError, MySqlOptions, MySqlTables, MySqlTransactions, Told,
 };
-use replicator_core::model::gtid::{GtidNames, GtidPosition, TooManyIntervals};
+use replicator_core::model::gtid::{AnyGtid, GtidNames, GtidPosition, TooManyIntervals};
 use replicator_core::model::mutation::SourceTx;
 use replicator_core::model::position::{Position, RequestId};
 use replicator_core::model::time::MonoTime;
@@ -40,6 +41,8 @@ pub struct MySqlSourceOptions {
     pub tables: MySqlTables,
     /// Limits and policies.
     pub transactions: MySqlOptions,
+    /// Transactions that are not cut in pieces, see [`MySqlTransactions::keeping_whole`].
+    pub whole: BTreeSet<AnyGtid>,
 }
 
 /// Why no more changes come.
@@ -107,7 +110,9 @@ impl<D: Dial> MySqlSource<D> {
     ) -> Result<Self, MySqlSourceError> {
         let place = ordinals.begun();
         let resumable = place.resumable().clone();
-        let MySqlSourceOptions { replica, heartbeat, checksum, tables, transactions } = options;
+        let MySqlSourceOptions { replica, heartbeat, checksum, tables, transactions, whole } =
+            options;
+        let decoder = MySqlTransactions::new(resumable.clone(), checksum, tables, transactions);
         let events = match &resumable {
             GtidPosition::MySql(set) => {
                 let set = set.to_bytes();
@@ -120,7 +125,7 @@ impl<D: Dial> MySqlSource<D> {
         };
         Ok(Self {
             events,
-            decoder: MySqlTransactions::new(resumable, checksum, tables, transactions),
+            decoder: decoder.keeping_whole(whole),
             applied: ordinals.applied(),
             replay: Replay::of(&place),
             ordinals,
@@ -182,6 +187,14 @@ impl<D: Dial> MySqlSource<D> {
         for told in self.told.drain(..) {
             let (gtid, committed, mut mutations) = match told {
                 Told::Transaction { gtid, committed, mutations } => (gtid, committed, mutations),
+                Told::Piece { gtid, mutations } => {
+                    let comes_again = self.replay.as_ref().is_some_and(|replay| replay.has(gtid));
+                    if !comes_again && !self.applied.contains(gtid) {
+                        let before = self.ordinals.last();
+                        events.push(Event::PieceReceived { before, mutations });
+                    }
+                    continue;
+                }
                 Told::Idle => {
                     events.push(Event::IdleThrough(self.ordinals.last()));
                     continue;

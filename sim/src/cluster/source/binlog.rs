@@ -178,6 +178,12 @@ impl Binlog {
                 inner.doomed.push_back(number);
             }
             3 | 4 => inner.roll_back(),
+            // Each costs a run where pieces of it were told.
+            5 if random.chance(25) => {
+                let gtid = inner.names.next_plain();
+                let events = events::rolled_back(&mut inner.writer, gtid, content);
+                inner.push(gtid, events, None);
+            }
             _ => (),
         }
         let gtid = inner.names.next(random);

@@ -128,10 +128,22 @@ pub(super) fn transaction(
         return events;
     }
     if let AnyGtid::MySql(_) = gtid {
-        events.push(writer.statement(DATABASE.as_bytes(), b"BEGIN"));
+        events.push(statement(writer, "BEGIN"));
     }
     events.extend(rows(writer, gtid, content));
     events.push(writer.event(EventType::XID_EVENT, &Event::Xid(7)));
+    events
+}
+
+/// One that comes to nothing. A server writes it if it also changed tables that know no transactions.
+pub(super) fn rolled_back(
+    writer: &mut EventWriter,
+    gtid: AnyGtid,
+    content: Content<'_>,
+) -> Vec<Vec<u8>> {
+    let mut events = transaction(writer, gtid, content, false);
+    events.pop();
+    events.push(statement(writer, "ROLLBACK"));
     events
 }
 
