@@ -1,5 +1,5 @@
 //! Metrics of a replication stream: its transactions, and how much of its log is not applied.
-use prometheus::{Gauge, IntCounter};
+use prometheus::{GaugeVec, IntCounter};
 use replicator_core::model::mutation::{Change, Mutation, SourceTx};
 use replicator_core::model::position::{Lsn, Position};
 use replicator_core::{Event, Status};
@@ -12,7 +12,8 @@ use super::wide;
 pub(super) struct StreamMetrics {
     families: StreamFamilies,
     transactions: IntCounter,
-    target_bytes: Gauge,
+    // Transactions of a binary log have numbers here, which say nothing of bytes.
+    target_bytes: GaugeVec,
     inserts: IntCounter,
     updates: IntCounter,
     deletes: IntCounter,
@@ -27,7 +28,7 @@ impl StreamMetrics {
         Self {
             transactions: make
                 .counter("source_transactions_total", "Source transactions received."),
-            target_bytes: make.gauge(
+            target_bytes: make.late_gauge(
                 "target_lag_bytes",
                 "Bytes of the source's log that were received and are not applied.",
             ),
@@ -86,17 +87,19 @@ impl StreamMetrics {
     }
 
     pub(super) fn refresh(&self, status: Option<&Status>) {
-        self.target_bytes.set(status.map_or(0.0, bytes_behind));
+        if let Some(bytes) = status.and_then(bytes_behind) {
+            self.target_bytes.with_label_values::<&str>(&[]).set(bytes);
+        }
     }
 }
 
 /// How much of the source's log lies between what was received and what is applied.
-fn bytes_behind(status: &Status) -> f64 {
+fn bytes_behind(status: &Status) -> Option<f64> {
     match (status.admitted, status.applied) {
         (Some(Position::Lsn(Lsn(admitted))), Some(Position::Lsn(Lsn(applied)))) => {
-            wide(admitted.saturating_sub(applied))
+            Some(wide(admitted.saturating_sub(applied)))
         }
-        (Some(_) | None, Some(_) | None) => 0.0,
+        (Some(_) | None, Some(_) | None) => None,
     }
 }
 
@@ -120,5 +123,9 @@ mod tests {
         ] {
             assert!(text.lines().any(|told| told == line), "{line}: {text}");
         }
+        assert!(
+            !text.contains("target_lag_bytes"),
+            "a number of transactions has no bytes: {text}"
+        );
     }
 }
