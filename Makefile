@@ -35,7 +35,7 @@ LIVE := $(CARGO) test --quiet --workspace --features replicator-tests/live --tes
 FUZZ_VERSION := 0.13.2
 # Most targets need core alone, which is built in a minute.
 FUZZ_FEATURES := $(if $(filter server world,$(TARGET)),,--no-default-features) \
-  --features $(if $(filter conninfo jwt mysql_conninfo packed,$(TARGET)),"libfuzzer adapters",libfuzzer)
+  --features $(if $(filter conninfo jwt mysql_conninfo mysql_session packed,$(TARGET)),"libfuzzer adapters",libfuzzer)
 TOOLS := $(CURDIR)/target/tools
 
 .DEFAULT_GOAL := build

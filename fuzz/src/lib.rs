@@ -15,6 +15,8 @@ mod made;
 #[cfg(feature = "adapters")]
 mod mysql_conninfo;
 #[cfg(feature = "adapters")]
+mod mysql_session;
+#[cfg(feature = "adapters")]
 mod packed;
 mod pgoutput;
 mod record;
@@ -79,6 +81,11 @@ pub fn targets() -> Vec<Target> {
             name: "mysql_conninfo",
             check: mysql_conninfo::mysql_conninfo,
             made: mysql_conninfo::mysql_conninfo_corpus,
+        },
+        Target {
+            name: "mysql_session",
+            check: mysql_session::mysql_session,
+            made: mysql_session::mysql_session_corpus,
         },
         Target { name: "packed", check: packed::packed, made: packed::packed_corpus },
     ];
