@@ -125,8 +125,12 @@ pub(super) async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
     if greeting.first() == Some(&ERROR) {
         return Err(ServerRefusal::of(&greeting).into());
     }
+    let unreadable = LoginError::Protocol("its greeting cannot be read");
+    if !has_usual_nonce(&greeting) {
+        return Err(unreadable);
+    }
     let greeting = HandshakePacket::deserialize((), &mut ParseBuf(&greeting));
-    let greeting = greeting.map_err(|_| LoginError::Protocol("its greeting cannot be read"))?;
+    let greeting = greeting.map_err(|_| unreadable)?;
     let capabilities = capabilities() & greeting.capabilities();
     let has_tls = greeting.capabilities().contains(CapabilityFlags::CLIENT_SSL);
     let (stream, sequence, capabilities) =
@@ -156,6 +160,17 @@ pub(super) async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
     let version = greeting.server_version_str().into_owned();
     let (stream, sequence) = packets.into_stream().ok_or(LoginError::Early)?;
     Ok(LoggedIn { packets: Packets::resume(stream, bytes_max, sequence), version })
+}
+
+/// Whether the length of the nonce is one that servers have: the library below counts with it in eight bits and a
+/// sign (MySQL documentation, "Protocol::HandshakeV10").
+fn has_usual_nonce(greeting: &[u8]) -> bool {
+    // Behind the version of the protocol, and that of the server, which ends in a zero.
+    let Some((_, rest)) = greeting.split_first() else { return false };
+    let version = rest.iter().position(|byte| *byte == 0);
+    // Thread, first part of the nonce, its end, capabilities, character set, state, more capabilities.
+    let length = version.and_then(|end| rest.get(end + 1 + 4 + 8 + 1 + 2 + 1 + 2 + 2));
+    length.is_none_or(u8::is_ascii)
 }
 
 fn capabilities() -> CapabilityFlags {
