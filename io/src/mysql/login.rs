@@ -28,6 +28,10 @@ const LOGIN_BYTES_MAX: usize = 1 << 20;
 /// `utf8mb4_general_ci`, which all versions know.
 const COLLATION: u8 = 45;
 
+/// The first version with that collation. What the server calls its version is for people, and the library would take
+/// digits for numbers that are none.
+const WITH_UTF8MB4: (u16, u16, u16) = (5, 5, 3);
+
 /// What we tell the server that we take, in bytes. It is for rows of statements, not for the binlog.
 const MAX_PACKET: u32 = 1 << 30;
 
@@ -144,7 +148,7 @@ pub(super) async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
     let proof = prove(&plugin, password, &nonce, secure).unwrap_or_default();
     let response = HandshakeResponse::new(
         Some(proof),
-        greeting.server_version_parsed().unwrap_or_default(),
+        WITH_UTF8MB4,
         Some(conninfo.user.as_bytes()),
         None::<&[u8]>,
         Some(plugin.borrow()),
