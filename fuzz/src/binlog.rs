@@ -4,7 +4,6 @@
 //! and its checksum are put right first, or a fuzzer would never get beyond them.
 use std::collections::BTreeSet;
 
-use replicator_core::decode::binlog::TransactionError;
 use replicator_core::decode::binlog::binlog_encode::{
     EventWriter, body, encode, list_entries, mariadb_format, mysql_57_format, mysql_format, pack,
     seal,
@@ -20,6 +19,7 @@ use replicator_core::decode::binlog::format::{Checksum, Format};
 use replicator_core::decode::binlog::query::Query;
 use replicator_core::decode::binlog::step::{Step, TransactionLimits};
 use replicator_core::decode::binlog::transactions::Transactions;
+use replicator_core::decode::binlog::{Altered, TransactionError};
 use replicator_core::model::gtid::{AnyGtid, GtidPosition, GtidSet, MariaPosition};
 
 use crate::pgoutput::frame_item;
@@ -136,8 +136,14 @@ impl Story {
                 assert_eq!(self.open, None, "a transaction inside of another");
                 (self.open, self.marks) = (Some(begin.gtid), BTreeSet::new());
             }
-            Step::TableMap(_) | Step::Rows(_) | Step::RowsQuery(_) | Step::Statement(..) => {
+            Step::TableMap(_) | Step::Rows(_) | Step::RowsQuery(_) => {
                 assert!(self.open.is_some(), "{step:?} outside of a transaction");
+            }
+            Step::Statement(query, _) => {
+                assert!(self.open.is_some(), "{step:?} outside of a transaction");
+                let altered = query.altered("shop");
+                let names = matches!(altered, Altered::Tables(tables) if !tables.is_empty());
+                assert!(!names || query.may_change("shop"), "{query:?} is of another database");
             }
             Step::Savepoint(number) => {
                 assert!(self.open.is_some() && *number < LIMITS.savepoints_max);

@@ -8,6 +8,7 @@
 //!
 //! binlog event ─► binlog ─► Step ─► mysql_transaction ─► Told
 //!                 a folder          mysql_table   which target table and columns
+//!                                   mysql_columns what the log does not say of columns
 //!                                   row_change    which change, also of pg_row
 //!
 //! HTTP body ─► changefeed ─► Event
@@ -17,6 +18,7 @@ pub mod binlog;
 pub mod changefeed;
 mod fit;
 mod mysql_assemble_error;
+pub mod mysql_columns;
 mod mysql_table;
 pub mod mysql_transaction;
 mod pg_assemble_error;

@@ -1,4 +1,5 @@
 //! Why events could not be put together to transactions of the target.
+use alloc::boxed::Box;
 use alloc::string::String;
 
 use super::binlog::{FieldError, RowsError, TransactionError};
@@ -61,6 +62,28 @@ pub enum MySqlAssembleError {
     Unnamed {
         /// The source table.
         table: TableName,
+    },
+    /// The catalog tells of columns as they are after a change that is still to come in the log.
+    #[error(
+        "rows of {table} from before {gtid} cannot be read: the binary log does not name their columns, and the \
+         catalog of the source has those after its statement: {statement}. Copy the table again, and start with \
+         --defaultGTIDSet as of that copy; with binlog_row_metadata = FULL at the source and without \
+         --fetchMetadata the binary log names columns from then on"
+    )]
+    ColumnsChanged {
+        /// The source table.
+        table: Box<TableName>,
+        /// The change.
+        gtid: AnyGtid,
+        /// The beginning of its statement.
+        statement: String,
+    },
+    /// Columns are other ones than what was known of them. Once all before that is applied, the catalog is to be read
+    /// again.
+    #[error("the source changed the columns of a table: {statement}")]
+    ColumnsOutdated {
+        /// The beginning of the statement.
+        statement: String,
     },
     /// A statement changed rows, and the binary log does not have them.
     #[error(

@@ -8,11 +8,14 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::binlog::event::TableMap as Described;
+use super::binlog::query::Query;
 use super::binlog::table_map::{BinlogFlavor, TableMap};
-use super::binlog::{KnownColumn, NoDates, RowPlan};
+use super::binlog::{NoDates, RowPlan};
 use super::fit::{KEYLESS, check_key, check_missing};
 use super::mysql_assemble_error::MySqlAssembleError;
+use super::mysql_columns::MySqlColumns;
 use crate::model::catalog::{Catalog, Made, Table};
+use crate::model::gtid::AnyGtid;
 use crate::model::ident::TableName;
 use crate::model::mutation::TableId;
 use crate::model::row::Layout;
@@ -34,9 +37,8 @@ pub struct MySqlTables {
     pub flavor: BinlogFlavor,
     /// What becomes of dates that are none.
     pub no_dates: NoDates,
-    /// What the source's catalog says of the columns of each table, by its name, for sources that do not say
-    /// enough themselves.
-    pub columns: BTreeMap<String, Vec<KnownColumn>>,
+    /// What the source's catalog says of columns, for sources that do not say enough themselves.
+    pub columns: Option<MySqlColumns>,
 }
 
 /// What the numbers of tables mean now.
@@ -83,8 +85,23 @@ impl Tables {
 
     /// The target table of a source table.
     pub(super) fn target(&self, table: &str) -> Result<TableId, SchemaDrift> {
-        let target = TableName::new(&self.wanted.target_schema, table);
-        find_table(&self.wanted.catalog, &target).ok_or(SchemaDrift::NoTable { table: target })
+        find_target(&self.wanted.catalog, &self.wanted.target_schema, table)
+    }
+
+    /// A statement that defines data. What a table looks like from here on its next rows say, or else the catalog of
+    /// the source.
+    pub(super) fn pass(
+        &mut self,
+        gtid: AnyGtid,
+        query: &Query<'_>,
+    ) -> Result<(), MySqlAssembleError> {
+        let MySqlTables { columns, database, catalog, target_schema, .. } = &mut self.wanted;
+        if let Some(columns) = columns {
+            self.known.clear();
+            let is_wanted = |table: &str| find_target(catalog, target_schema, table).is_ok();
+            columns.pass(gtid, query, database, is_wanted)?;
+        }
+        Ok(())
     }
 
     /// Remembers what a number means from here on.
@@ -133,7 +150,7 @@ impl Tables {
         let source = TableName::new(&map.schema, &map.table);
         let id = self.target(&map.table)?;
         let table = catalog.table(id);
-        let known = columns.get(&map.table).map(Vec::as_slice).unwrap_or_default();
+        let known = columns.as_ref().map_or(Ok(&[][..]), |columns| columns.of(&source))?;
         let plan = RowPlan::new(map, *flavor, known, *no_dates)?;
         let indexes = find_columns(table, &plan, &source)?;
         let missing = |column: u16| !indexes.contains(&column);
@@ -147,6 +164,11 @@ impl Tables {
         let unidentified = table.key.is_empty().then_some(KEYLESS);
         Ok(Mapped { source, table: id, layout, plan, unidentified })
     }
+}
+
+fn find_target(catalog: &Catalog, schema: &str, table: &str) -> Result<TableId, SchemaDrift> {
+    let target = TableName::new(schema, table);
+    find_table(catalog, &target).ok_or(SchemaDrift::NoTable { table: target })
 }
 
 /// Letter for letter, or else the only one that differs in case: MySQL may keep the case of names that the target

@@ -283,11 +283,11 @@ impl Work {
                 Err(MySqlAssembleError::StatementFormat)
             }
             StatementKind::Truncate => self.truncate(query),
-            // What a table looks like from here on its next rows say.
-            StatementKind::Rows
-            | StatementKind::Schema
-            | StatementKind::Temporary
-            | StatementKind::Other => Ok(()),
+            StatementKind::Schema => match self.open {
+                Some(gtid) => self.tables.pass(gtid, query),
+                None => Ok(()),
+            },
+            StatementKind::Rows | StatementKind::Temporary | StatementKind::Other => Ok(()),
         }
     }
 

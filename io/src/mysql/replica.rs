@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes};
+use replicator_core::model::gtid::GtidPosition;
 use thiserror::Error;
 
 use super::conninfo::{MySqlConnInfo, Place};
@@ -163,6 +164,28 @@ impl<D: Dial> ReplicaSession<D> {
         let limit = self.limit;
         let asked = tokio::time::timeout(limit, ask(&mut self.packets, sql)).await;
         asked.map_err(|_| ReplicaError::TimedOut { to: self.to.clone(), limit })?
+    }
+
+    /// The same as [`ReplicaSession::stream`], for a position of either product.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReplicaSession::stream`].
+    pub async fn stream_after(
+        self,
+        replica: &Replica,
+        heartbeat: Duration,
+        position: &GtidPosition,
+    ) -> Result<EventStream<D>, ReplicaError> {
+        match position {
+            GtidPosition::MySql(set) => {
+                self.stream(replica, heartbeat, Since::GtidSet(&set.to_bytes())).await
+            }
+            GtidPosition::Maria(position) => {
+                let text = position.to_string();
+                self.stream(replica, heartbeat, Since::GtidPosition(&text)).await
+            }
+        }
     }
 
     /// Says who we are, and asks for all events since a position. From here on the server says something at least each

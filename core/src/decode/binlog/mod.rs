@@ -14,6 +14,7 @@
 //!
 //! The formats are those of `libs/mysql/binlog/event` in MySQL's sources and of `sql/log_event.h` in
 //! MariaDB's.
+mod altered;
 pub mod binlog_encode;
 mod cells;
 mod cells_read;
@@ -58,6 +59,7 @@ mod value_plan;
 mod value_string;
 mod value_time;
 
+pub use altered::Altered;
 pub use cells_read::{FieldError, FieldFault};
 pub use charset::Charset;
 pub use error::{DecodeError, Fault, Place};

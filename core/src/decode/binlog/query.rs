@@ -1,8 +1,10 @@
 //! Statements: QUERY_EVENT, and what the session was like (`Query_event` in both servers' sources).
 use alloc::borrow::Cow;
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::altered::{Altered, altered};
 use super::cursor::Cursor;
 use super::error::DecodeError;
 use super::event::MariaGtidEvent;
@@ -36,6 +38,16 @@ impl Query<'_> {
         }
         let named = |part: &[u8]| part.eq_ignore_ascii_case(name);
         self.database == name || self.statement.windows(name.len().max(1)).any(named)
+    }
+
+    /// Which tables of this database a statement that defines data leaves with other columns.
+    #[must_use]
+    pub fn altered(&self, database: &str) -> Altered {
+        if self.may_change(database) {
+            altered(&self.statement, self.database, database)
+        } else {
+            Altered::Tables(BTreeSet::new())
+        }
     }
 
     /// The table that TRUNCATE empties, by its database and its name. `None` if it cannot be told.

@@ -182,11 +182,53 @@ fn xa(mut text: Text<'_>) -> Option<Control> {
 
 /// What is left of a statement.
 #[derive(Clone, Copy, Debug)]
-struct Text<'a> {
+pub(super) struct Text<'a> {
     rest: &'a [u8],
 }
 
-impl Text<'_> {
+impl<'a> Text<'a> {
+    pub(super) const fn new(statement: &'a [u8]) -> Self {
+        Self { rest: statement }
+    }
+
+    /// Whether quotes are what they look like: in some character sets a letter has a byte like theirs, and what a
+    /// backslash does depends on the session.
+    pub(super) fn is_plain(&self) -> bool {
+        self.rest.is_ascii() && !self.rest.contains(&b'\\')
+    }
+
+    /// The next word in large letters, which stays.
+    pub(super) fn peek(mut self) -> Vec<u8> {
+        self.word()
+    }
+
+    /// Whether this word, in large letters, is anywhere, perhaps as a part of something else.
+    pub(super) fn has_word(&self, word: &[u8]) -> bool {
+        self.rest.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word))
+    }
+
+    /// What is between commas that are in no brackets and no quotes. `None` if something is not closed.
+    pub(super) fn parts(&self) -> Option<Vec<Self>> {
+        let mut parts = Vec::new();
+        let (mut begin, mut depth, mut quote) = (0, 0_usize, None);
+        for (at, byte) in self.rest.iter().copied().enumerate() {
+            match (quote, byte) {
+                (Some(open), _) if open == byte => quote = None,
+                (Some(_), _) => (),
+                (None, b'\'' | b'"' | b'`') => quote = Some(byte),
+                (None, b'(') => depth = depth.saturating_add(1),
+                (None, b')') => depth = depth.checked_sub(1)?,
+                (None, b',') if depth == 0 => {
+                    parts.push(Self { rest: self.rest.get(begin..at)? });
+                    begin = at.saturating_add(1);
+                }
+                (None, _) => (),
+            }
+        }
+        parts.push(Self { rest: self.rest.get(begin..)? });
+        (depth == 0 && quote.is_none()).then_some(parts)
+    }
+
     /// Steps over blanks and comments. What a server of some version would run is no comment.
     fn skip(&mut self) {
         loop {
@@ -215,7 +257,7 @@ impl Text<'_> {
     }
 
     /// The next word in large letters; empty if something else is next.
-    fn word(&mut self) -> Vec<u8> {
+    pub(super) fn word(&mut self) -> Vec<u8> {
         self.skip();
         let word = |byte: &u8| !byte.is_ascii_alphanumeric() && *byte != b'_';
         let len = self.rest.iter().position(word).unwrap_or(self.rest.len());
@@ -236,7 +278,7 @@ impl Text<'_> {
     }
 
     /// A name of a database or a table, quoted or not. `None` if something else is next.
-    fn identifier(&mut self) -> Option<Vec<u8>> {
+    pub(super) fn identifier(&mut self) -> Option<Vec<u8>> {
         self.skip();
         if let Some(name) = self.quoted() {
             return Some(name);
@@ -267,7 +309,7 @@ impl Text<'_> {
         Some(name)
     }
 
-    fn sign(&mut self, sign: u8) -> bool {
+    pub(super) fn sign(&mut self, sign: u8) -> bool {
         self.skip();
         match self.rest.split_first() {
             Some((first, rest)) if *first == sign => {

@@ -1,4 +1,5 @@
 //! A pretend server's events, and what they become.
+mod columns;
 mod pieces;
 
 use alloc::format;
@@ -14,6 +15,7 @@ use super::super::binlog::event_type::EventType;
 use super::super::binlog::rows_encode::{RowToSend, encode_rows};
 use super::super::binlog::table_map::{BinlogFlavor, MapColumn, TableMap};
 use super::super::binlog::table_map_encode::encode_table_map;
+use super::super::mysql_columns::MySqlColumns;
 use super::{
     BTreeMap, Checksum, GtidPosition, MySqlAssembleError, MySqlOptions, MySqlTables,
     MySqlTransactions, RowsChange, RowsKind, Told, TransactionLimits, TruncatePolicy,
@@ -58,6 +60,7 @@ fn map(database: &str, names: [&str; 2]) -> TableMap {
 struct Server {
     writer: EventWriter,
     reader: MySqlTransactions,
+    sent: Vec<Vec<u8>>,
     number: u64,
 }
 
@@ -72,6 +75,14 @@ impl Server {
     }
 
     fn with(options: MySqlOptions, change: impl Fn(&mut Table)) -> Self {
+        Self::reading(options, change, None)
+    }
+
+    fn reading(
+        options: MySqlOptions,
+        change: impl Fn(&mut Table),
+        columns: Option<MySqlColumns>,
+    ) -> Self {
         let format = mysql_format(Checksum::Crc32);
         let mut table = fixture::table("note", &[("id", "int8"), ("text", "text")], 1);
         table.columns[1].nullable = true;
@@ -82,14 +93,14 @@ impl Server {
             target_schema: "public".into(),
             flavor: BinlogFlavor::MySql,
             no_dates: NoDates::Refuse,
-            columns: BTreeMap::new(),
+            columns,
         };
         let position = GtidPosition::MySql("".parse().unwrap());
         let reader = MySqlTransactions::new(position, format.checksum, tables, options);
-        let mut server =
-            Self { writer: EventWriter::new(format, 1, 1_700_000_000), reader, number: 0 };
+        let writer = EventWriter::new(format, 1, 1_700_000_000);
+        let mut server = Self { writer, reader, sent: Vec::new(), number: 0 };
         let format = server.writer.format_event();
-        assert_eq!(server.reader.event(&format, &mut Vec::new()), Ok(()));
+        assert_eq!(server.take(&format), Ok(vec![]));
         server
     }
 
@@ -104,6 +115,7 @@ impl Server {
 
     fn take(&mut self, bytes: &[u8]) -> Result<Vec<Told>, MySqlAssembleError> {
         let mut told = Vec::new();
+        self.sent.push(bytes.to_vec());
         self.reader.event(bytes, &mut told).map(|()| told)
     }
 

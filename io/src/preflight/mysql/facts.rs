@@ -26,6 +26,12 @@ const VARIABLES: [&str; 15] = [
     "version",
 ];
 
+/// So long somebody else may change a table that we want to look at, in seconds.
+const LOCK_SECONDS_MAX: u32 = 5;
+
+/// Tables that come and go while we look at them are looked at again so often.
+const LOOKS_MAX: usize = 20;
+
 /// The server, and what we may do there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SourceFacts {
@@ -82,17 +88,6 @@ impl SourceFacts {
     /// Whether its binary log names columns.
     pub(super) fn has_metadata(&self) -> bool {
         self.variable("binlog_row_metadata").is_some()
-    }
-
-    /// What the catalog says, for the decoder.
-    pub(super) fn known_columns(&self) -> BTreeMap<String, Vec<KnownColumn>> {
-        let known = |column: &SourceColumn| {
-            KnownColumn::new(&column.name, &column.column_type, column.charset.as_deref())
-        };
-        let of = |(table, columns): (&String, &Vec<SourceColumn>)| {
-            (table.clone(), columns.iter().map(known).collect())
-        };
-        self.tables.iter().map(of).collect()
     }
 
     #[cfg(test)]
@@ -224,6 +219,42 @@ async fn tables<D: Dial>(
     Ok(tables)
 }
 
+/// What the catalog says of columns, and what the server has executed then. No statement about one of the tables is
+/// under way meanwhile: it waits for those who have read from a table until their transaction ends, and is executed
+/// before the table may be read again.
+pub(super) async fn locked_columns<D: Dial>(
+    session: &mut ReplicaSession<D>,
+    flavor: BinlogFlavor,
+    database: &str,
+) -> Result<(GtidPosition, BTreeMap<String, Vec<KnownColumn>>), ReplicaError> {
+    session.query(&format!("SET SESSION lock_wait_timeout = {LOCK_SECONDS_MAX}")).await?;
+    let mut locked: BTreeMap<String, Vec<SourceColumn>> = BTreeMap::new();
+    for _ in 0..LOOKS_MAX {
+        session.query("START TRANSACTION READ ONLY").await?;
+        for table in locked.keys() {
+            let (database, table) = (name(database), name(table));
+            session.query(&format!("SELECT 1 FROM {database}.{table} LIMIT 0")).await?;
+        }
+        let looked = executed(session, flavor).await?;
+        let tables = tables(session, &text(database)).await?;
+        session.query("COMMIT").await?;
+        // A table that has come meanwhile was not locked.
+        if tables.keys().all(|table| locked.contains_key(table)) {
+            let columns = tables.into_iter().map(|(table, columns)| (table, known(&columns)));
+            return Ok((looked, columns.collect()));
+        }
+        locked = tables;
+    }
+    Err(ReplicaError::Protocol("its tables are other ones each time we look"))
+}
+
+fn known(columns: &[SourceColumn]) -> Vec<KnownColumn> {
+    let known = |column: &SourceColumn| {
+        KnownColumn::new(&column.name, &column.column_type, column.charset.as_deref())
+    };
+    columns.iter().map(known).collect()
+}
+
 /// The tables whose rows follow those of others.
 fn cascades(schema: &str) -> String {
     format!(
@@ -244,6 +275,11 @@ fn if_allowed<T: Default>(answer: Result<T, ReplicaError>) -> Result<T, ReplicaE
 fn pair(row: Vec<Option<String>>) -> Option<(String, String)> {
     let mut cells = row.into_iter();
     Some((cells.next()??, cells.next()??))
+}
+
+/// A name in quotes.
+fn name(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
 }
 
 /// A text as an SQL literal, where a backslash escapes.

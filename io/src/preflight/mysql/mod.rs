@@ -45,8 +45,8 @@ pub struct Facts {
     pub purged: Option<GtidPosition>,
     /// What it adds to its events.
     pub checksum: Checksum,
-    /// What its catalog says of columns, where its binary log does not say it.
-    pub columns: BTreeMap<String, Vec<KnownColumn>>,
+    /// Whether its catalog must be asked for columns, because its binary log does not say enough of them.
+    pub asks_for_columns: bool,
     /// The tables of the target schema.
     pub catalog: Catalog,
 }
@@ -103,6 +103,31 @@ impl Facts {
     }
 }
 
+/// What the catalog of a source says of columns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Columns {
+    /// The transactions that the source had executed when it was asked; what others have changed is not shown.
+    pub looked: GtidPosition,
+    /// By the name of the table.
+    pub tables: BTreeMap<String, Vec<KnownColumn>>,
+}
+
+impl Columns {
+    /// Asks for them. Other sessions cannot change tables meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// It could not be asked, or somebody else is changing a table for too long.
+    pub async fn read<D: Dial>(
+        source: &mut ReplicaSession<D>,
+        flavor: BinlogFlavor,
+        database: &str,
+    ) -> Result<Self, ReplicaError> {
+        let (looked, tables) = facts::locked_columns(source, flavor, database).await?;
+        Ok(Self { looked, tables })
+    }
+}
+
 impl SourceFacts {
     /// `None` if something is missing that a finding tells of.
     fn into_facts(self, options: &Options, catalog: Catalog) -> Option<Facts> {
@@ -111,7 +136,6 @@ impl SourceFacts {
             Some(_) => Checksum::Crc32,
         };
         let fetch = options.fetch_metadata || !self.has_metadata();
-        let columns = if fetch { self.known_columns() } else { BTreeMap::new() };
         let server = match self.flavor {
             BinlogFlavor::MySql => self.variable("server_uuid")?.to_owned(),
             BinlogFlavor::MariaDb => self.variable("server_id")?.to_owned(),
@@ -124,7 +148,7 @@ impl SourceFacts {
             executed: self.executed,
             purged: self.purged,
             checksum,
-            columns,
+            asks_for_columns: fetch,
             catalog,
         })
     }

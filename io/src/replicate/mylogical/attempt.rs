@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use replicator_core::decode::binlog::step::TransactionLimits;
+use replicator_core::decode::mysql_columns::MySqlColumns;
 use replicator_core::decode::mysql_transaction::{MySqlAssembleError, MySqlOptions, MySqlTables};
 use replicator_core::model::gtid::AnyGtid;
 use tracing::{info, warn};
@@ -26,14 +27,22 @@ use crate::staging::gtid_store::GtidStore;
 use crate::supervisor::Ended;
 
 /// How often the source is to say something, if there is nothing to say.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// One run, from the first connection to the last.
 pub(super) struct Attempt<D> {
     pub(super) settings: Arc<MyLogicalSettings>,
     pub(super) landing: Landing<D>,
-    /// Transactions that earlier runs should not have cut in pieces.
-    pub(super) whole: Arc<Mutex<BTreeSet<AnyGtid>>>,
+    pub(super) learnt: Arc<Mutex<Learnt>>,
+}
+
+/// What runs have found out for those after them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Learnt {
+    /// Transactions that must not be cut in pieces.
+    whole: BTreeSet<AnyGtid>,
+    /// How often what was known of columns was out of date, which it is not in the next run.
+    changes: u64,
 }
 
 /// Both sides, looked at.
@@ -46,11 +55,11 @@ struct Ready<D: Dial> {
 impl<D: Dial> Attempt<D> {
     pub(super) async fn run(self) -> Ended {
         loop {
-            let known = self.whole().len();
+            let known = self.learnt().clone();
             let ended = self.try_run().await;
-            // Now that one more is known, another run gets further at once.
+            // Now that more is known, another run gets further at once.
             match ended {
-                Err(_) if known < self.whole().len() => (),
+                Err(_) if known != *self.learnt() => (),
                 ended => return self.landing.ended(ended),
             }
         }
@@ -84,24 +93,45 @@ impl<D: Dial> Attempt<D> {
         self.check_identity(&facts, &store).await?;
         let from = place.resumable().to_string().replace('\n', "");
         info!(position = %from, "replication starts");
-        let options = self.source_options(&facts, &ground);
+        let columns = if facts.asks_for_columns {
+            let columns = self.columns(&mut session, &facts, place.resumable());
+            let mut stop = landing.stop.clone();
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+                columns = columns => Some(columns?),
+            }
+        } else {
+            None
+        };
+        let options = self.source_options(&facts, &ground, columns);
         let source = MySqlSource::start(session, options, ordinals.clone(), landing.clock).await;
         let source = source.map_err(|error| trouble_of_source(&error))?;
         let record = ground.record(store.record_names(), Some(ordinals.clone()));
         let standing = Standing::Numbers(ordinals);
         let begun = Begun { source, store, fence, durable, record, standing };
         let of_source = |error: &MySqlSourceError| {
-            if let MySqlSourceError::Assemble(MySqlAssembleError::Undone { gtid }) = error {
-                info!(%gtid, "the source undid a part of a large transaction, which is read again");
-                self.whole().insert(*gtid);
-            }
+            self.learn(error);
             trouble_of_source(error)
         };
         landing.drive(&ground, &catalog, begun, of_source).await.map(drop)
     }
 
-    fn whole(&self) -> MutexGuard<'_, BTreeSet<AnyGtid>> {
-        self.whole.lock().unwrap_or_else(PoisonError::into_inner)
+    fn learn(&self, error: &MySqlSourceError) {
+        let MySqlSourceError::Assemble(error) = error else { return };
+        if let MySqlAssembleError::Undone { gtid } = error {
+            info!(%gtid, "the source undid a part of a large transaction, which is read again");
+            self.learnt().whole.insert(*gtid);
+        }
+        if let MySqlAssembleError::ColumnsOutdated { .. } = error {
+            info!("{error}; its catalog is asked again");
+            let mut learnt = self.learnt();
+            learnt.changes = learnt.changes.saturating_add(1);
+        }
+    }
+
+    fn learnt(&self) -> MutexGuard<'_, Learnt> {
+        self.learnt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Connects to both sides, prepares staging and looks for what stands in the way.
@@ -136,7 +166,7 @@ impl<D: Dial> Attempt<D> {
     }
 
     /// One stream is one replica, whichever process reads it.
-    fn replica(&self) -> Replica {
+    pub(super) fn replica(&self) -> Replica {
         let Self { settings, landing, .. } = self;
         let (target, schema) = (&landing.settings.target, landing.settings.schema_label());
         let half = |what: &str| fingerprint(&format!("replicator {what} {target} {schema}"));
@@ -145,7 +175,12 @@ impl<D: Dial> Attempt<D> {
         Replica { server_id: settings.server_id, uuid: uuid.join("-") }
     }
 
-    fn source_options(&self, facts: &Facts, ground: &Ground<D>) -> MySqlSourceOptions {
+    fn source_options(
+        &self,
+        facts: &Facts,
+        ground: &Ground<D>,
+        columns: Option<MySqlColumns>,
+    ) -> MySqlSourceOptions {
         let Self { settings, landing, .. } = self;
         let held_max = landing.settings.core.buffered_bytes_max;
         MySqlSourceOptions {
@@ -158,7 +193,7 @@ impl<D: Dial> Attempt<D> {
                 target_schema: ground.schema.schema.clone(),
                 flavor: facts.flavor,
                 no_dates: settings.zero_dates,
-                columns: facts.columns.clone(),
+                columns,
             },
             transactions: MySqlOptions {
                 truncate: landing.settings.truncate,
@@ -166,7 +201,7 @@ impl<D: Dial> Attempt<D> {
                 transaction_bytes_max: held_max,
                 limits: TransactionLimits::default(),
             },
-            whole: self.whole().clone(),
+            whole: self.learnt().whole.clone(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Replicates a MySQL or MariaDB source.
 mod attempt;
+mod columns;
 mod position;
 mod trouble;
 
@@ -28,10 +29,10 @@ pub async fn mylogical<D: Dial>(
     recorder: Option<Recorder>,
 ) -> Result<(), GaveUp> {
     let forward = settings.forward.clone();
-    let (settings, whole) = (Arc::new(settings), Arc::default());
+    let (settings, learnt) = (Arc::new(settings), Arc::default());
     stream(dial, forward, stop, &metrics, recorder, |landing| {
-        let (settings, whole) = (Arc::clone(&settings), Arc::clone(&whole));
-        Attempt { settings, landing, whole }.run()
+        let (settings, learnt) = (Arc::clone(&settings), Arc::clone(&learnt));
+        Attempt { settings, landing, learnt }.run()
     })
     .await
 }

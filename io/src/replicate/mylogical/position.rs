@@ -61,7 +61,6 @@ mod tests {
     use replicator_core::decode::binlog::format::Checksum;
     use replicator_core::model::catalog::Catalog;
     use replicator_core::model::gtid::{BinlogFlavor, GtidPosition};
-    use std::collections::BTreeMap;
 
     use super::{Facts, Trouble, check};
 
@@ -76,7 +75,7 @@ mod tests {
             executed: at(executed),
             purged: purged.map(at),
             checksum: Checksum::None,
-            columns: BTreeMap::new(),
+            asks_for_columns: false,
             catalog: Catalog::default(),
         }
     }

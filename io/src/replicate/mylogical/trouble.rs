@@ -13,8 +13,10 @@ pub(super) fn trouble_of_source(error: &MySqlSourceError) -> Trouble {
         MySqlSourceError::Assemble(error) => match error {
             MySqlAssembleError::Drift(_)
             | MySqlAssembleError::ColumnTwice { .. }
+            | MySqlAssembleError::ColumnsOutdated { .. }
             | MySqlAssembleError::Undone { .. } => Trouble::Passing(text),
-            MySqlAssembleError::InsertIncomplete { .. }
+            MySqlAssembleError::ColumnsChanged { .. }
+            | MySqlAssembleError::InsertIncomplete { .. }
             | MySqlAssembleError::Unnamed { .. }
             | MySqlAssembleError::StatementFormat
             | MySqlAssembleError::Truncated { .. }

@@ -1,3 +1,4 @@
 //! Changes from MySQL and MariaDB.
 mod replay;
+pub mod statements;
 pub mod stream;

@@ -8,7 +8,7 @@ use replicator_core::decode::binlog::format::Checksum;
 use replicator_core::decode::mysql_transaction::{
     MySqlAssembleError, MySqlOptions, MySqlTables, MySqlTransactions, Told,
 };
-use replicator_core::model::gtid::{AnyGtid, GtidNames, GtidPosition, TooManyIntervals};
+use replicator_core::model::gtid::{AnyGtid, GtidNames, TooManyIntervals};
 use replicator_core::model::mutation::SourceTx;
 use replicator_core::model::position::{Position, RequestId};
 use replicator_core::model::time::MonoTime;
@@ -17,7 +17,7 @@ use thiserror::Error;
 use super::replay::Replay;
 use crate::clock::Clock;
 use crate::mysql::login::ServerRefusal;
-use crate::mysql::replica::{EventStream, Replica, ReplicaError, ReplicaSession, Since};
+use crate::mysql::replica::{EventStream, Replica, ReplicaError, ReplicaSession};
 use crate::net::Dial;
 use crate::ordinals::Ordinals;
 use crate::port::Source;
@@ -26,7 +26,7 @@ use crate::port::Source;
 const READ_BYTES_MAX: usize = 1 << 20;
 
 /// A server that says nothing for this many of its heartbeats is gone.
-const SILENT_HEARTBEATS: u32 = 30;
+pub(super) const SILENT_HEARTBEATS: u32 = 30;
 
 /// What to stream.
 #[derive(Clone, Debug)]
@@ -85,6 +85,10 @@ pub struct MySqlSource<D: Dial> {
     clock: Clock,
     silence_limit: Duration,
     heard: MonoTime,
+    // How far all is applied.
+    durable: Position,
+    // What is known of columns is not true of what follows a position.
+    outdated: Option<(Position, MySqlAssembleError)>,
     // What went wrong while nobody could be told.
     broken: Option<TooManyIntervals>,
     dead: bool,
@@ -113,21 +117,14 @@ impl<D: Dial> MySqlSource<D> {
         let MySqlSourceOptions { replica, heartbeat, checksum, tables, transactions, whole } =
             options;
         let decoder = MySqlTransactions::new(resumable.clone(), checksum, tables, transactions);
-        let events = match &resumable {
-            GtidPosition::MySql(set) => {
-                let set = set.to_bytes();
-                session.stream(&replica, heartbeat, Since::GtidSet(&set)).await?
-            }
-            GtidPosition::Maria(position) => {
-                let text = position.to_string();
-                session.stream(&replica, heartbeat, Since::GtidPosition(&text)).await?
-            }
-        };
+        let events = session.stream_after(&replica, heartbeat, &resumable).await?;
         Ok(Self {
             events,
             decoder: decoder.keeping_whole(whole),
             applied: ordinals.applied(),
             replay: Replay::of(&place),
+            durable: ordinals.last(),
+            outdated: None,
             ordinals,
             begun: false,
             told: Vec::new(),
@@ -143,6 +140,9 @@ impl<D: Dial> MySqlSource<D> {
     async fn read(&mut self, events: &mut Vec<Event>) -> Result<(), MySqlSourceError> {
         let had = events.len();
         while events.len() == had {
+            if self.outdated.is_some() {
+                return self.end_outdated().await;
+            }
             let silent = self.heard.after(self.silence_limit);
             let mut bytes = tokio::select! {
                 biased;
@@ -157,6 +157,10 @@ impl<D: Dial> MySqlSource<D> {
                 let decoded = self.decoder.event(&bytes, &mut self.told);
                 // What was told before an error is right.
                 self.hand_out(events)?;
+                if let Err(error @ MySqlAssembleError::ColumnsOutdated { .. }) = decoded {
+                    self.outdated = Some((self.ordinals.last(), error));
+                    break;
+                }
                 decoded?;
                 if READ_BYTES_MAX <= taken {
                     break;
@@ -170,6 +174,14 @@ impl<D: Dial> MySqlSource<D> {
             }
         }
         Ok(())
+    }
+
+    /// Waits until all that was told is applied: the next run must not come to rows from before the change.
+    async fn end_outdated(&mut self) -> Result<(), MySqlSourceError> {
+        match self.outdated.take_if(|(told, _)| *told <= self.durable) {
+            Some((_, error)) => Err(error.into()),
+            None => std::future::pending().await,
+        }
     }
 
     /// The server's refusal is of our position only as long as it has sent nothing.
@@ -237,6 +249,7 @@ impl<D: Dial> Source for MySqlSource<D> {
     fn ahead(&mut self, _: usize) {}
 
     fn acknowledge(&mut self, position: Position) {
+        self.durable = self.durable.max(position);
         // The server keeps its log for as long as it was told, whoever has read it.
         self.broken = self.ordinals.forget(position).err();
     }
