@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use replicator_tests::databases::Databases;
+use replicator_tests::http::get;
 use replicator_tests::product::Replicator;
 use replicator_tests::{postgres, wait_until};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 /// Documented metrics of this command that are there from the start, and the type of each.
 const METRICS: [(&str, &str); 14] = [
@@ -74,24 +73,6 @@ impl Observed {
         assert!(answer.head.contains("text/plain; version=0.0.4"), "{}", answer.head);
         Metrics::parse(&answer.body)
     }
-}
-
-struct Answer {
-    code: u16,
-    head: String,
-    body: String,
-}
-
-/// A request of plain HTTP/1.1.
-async fn get(port: u16, path: &str) -> Result<Answer> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await?;
-    let (head, body) = text.split_once("\r\n\r\n").context("no head")?;
-    let code = head.split(' ').nth(1).context("no status")?.parse()?;
-    Ok(Answer { code, head: head.to_lowercase(), body: body.to_owned() })
 }
 
 /// Metrics in Prometheus' text format.

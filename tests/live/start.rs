@@ -27,6 +27,7 @@ use anyhow::{Result, ensure};
 use replicator_tests::failback::{Kind, Shop};
 use replicator_tests::feeder::{Caller, Where};
 use replicator_tests::pair::DATABASE;
+use replicator_tests::postgres::{self, Options, Server};
 use replicator_tests::product::program;
 use replicator_tests::wait_until;
 use replicator_tests::workload::{Load, Plan};
@@ -121,19 +122,32 @@ async fn check_kills(shop: &Shop, flags: &[&str], kills: u64) -> Result<()> {
     Ok(())
 }
 
-/// Takes the target away for some seconds, twice, while rows come.
-async fn check_crashes(kind: Kind, name: &str) -> Result<()> {
-    let mut shop = Shop::open(kind, name, FIRST_ROWS).await?;
-    let mut replicator = shop.replicator(OPEN)?;
+/// Takes the target away for some seconds, twice, while rows come, or else the server that they are staged in.
+async fn check_crashes(mut shop: Shop, staging: Option<Server>) -> Result<()> {
+    let mut flags = OPEN.to_vec();
+    let conninfo = match &staging {
+        Some(server) => {
+            server.create_database("staging").await?;
+            server.conninfo("staging")
+        }
+        None => String::new(),
+    };
+    if staging.is_some() {
+        flags.extend(["--stagingConn", &conninfo, "--stagingCreateSchema"]);
+    }
+    let mut replicator = shop.replicator(&flags)?;
     let mut feeder = shop.feed(&shop.place(), 8).await?;
     let load = Load::start(&shop.source.conninfo(DATABASE), PLAN).await?;
     for crash in 1..=2 {
         wait_until(LIMIT, "some rows are sent", async || Ok(crash * 4_000 < feeder.rows()?))
             .await?;
-        shop.crash_target()?;
+        staging.as_ref().map_or_else(|| shop.crash_target(), Server::crash)?;
         let written = load.rows();
         wait_until(LIMIT, "more is written", async || Ok(written + 8_000 < load.rows())).await?;
-        shop.start_target().await?;
+        match &staging {
+            Some(server) => server.start_again()?,
+            None => shop.start_target().await?,
+        }
     }
     load.finish(&shop.source.conninfo(DATABASE)).await?;
     feeder.sent(&shop.from, LIMIT).await?;
@@ -142,12 +156,19 @@ async fn check_crashes(kind: Kind, name: &str) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a07_a_postgres_target_that_is_away_for_a_while_gets_everything() -> Result<()> {
-    check_crashes(Kind::Postgres, "start_away_postgres").await
+    check_crashes(open("away_postgres").await?, None).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a07_a_mysql_target_that_is_away_for_a_while_gets_everything() -> Result<()> {
-    check_crashes(Kind::MySql, "start_away_mysql").await
+    let shop = Shop::open(Kind::MySql, "start_away_mysql", FIRST_ROWS).await?;
+    check_crashes(shop, None).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a07_a_staging_database_that_is_away_for_a_while_loses_nothing() -> Result<()> {
+    let staging = Server::start(postgres::major()?, &Options::default())?;
+    check_crashes(open("away_staging").await?, Some(staging)).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

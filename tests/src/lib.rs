@@ -18,7 +18,7 @@ pub mod databases;
 pub mod failback;
 pub mod feeder;
 pub mod history;
-
+pub mod http;
 pub mod moving;
 pub mod mysql;
 pub mod onward;

@@ -82,7 +82,7 @@ async fn w13_names_are_asked_for_where_the_log_has_none() -> Result<()> {
 /// The catalog has the columns of today, the log those of its rows' day. Two columns of one type change places, which
 /// nothing of a row shows.
 #[tokio::test]
-async fn w13_names_that_were_asked_for_are_only_of_rows_that_they_are_true_for() -> Result<()> {
+async fn a09_w13_names_that_were_asked_for_are_only_of_rows_that_they_are_true_for() -> Result<()> {
     on_both(async |kind| {
         let source = Arc::new(Server::start_source(kind)?);
         source.run("SET GLOBAL binlog_row_metadata = MINIMAL")?;

@@ -21,6 +21,7 @@ use tokio_postgres::Client;
 
 use crate::compare::{self, Comparison};
 use crate::feeder::{FeedOptions, Feeder, Where};
+use crate::http::get;
 use crate::mysql as servers;
 use crate::pair::{DATABASE, publish};
 use crate::postgres::{self, Options, Server};
@@ -83,6 +84,8 @@ pub struct Shop {
     pub source: Server,
     target: Target,
     port: u16,
+    /// Of the program's metrics.
+    metrics: u16,
     folder: PathBuf,
     log: PathBuf,
 }
@@ -130,8 +133,9 @@ impl Shop {
         }
         publish(&from).await?;
         workload::fill(&from, rows).await?;
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        Ok(Self { from, source, target, port, folder, log })
+        let free = || TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let (port, metrics) = (free()?.port(), free()?.port());
+        Ok(Self { from, source, target, port, metrics, folder, log })
     }
 
     /// Where the program keeps its files.
@@ -213,6 +217,7 @@ impl Shop {
     /// There is no built program.
     pub fn replicator(&self, more: &[&str]) -> Result<Replicator> {
         let mut arguments = self.arguments();
+        arguments.extend(["--metricsAddr".to_owned(), format!("127.0.0.1:{}", self.metrics)]);
         arguments.extend(more.iter().map(|&flag| flag.to_owned()));
         Replicator::start(&self.log, arguments)
     }
@@ -305,6 +310,21 @@ impl Shop {
         }
     }
 
+    /// What the program says of itself, for somebody who wonders what it waits for.
+    async fn findings(&self) -> String {
+        let mut found = String::new();
+        for path in ["/_/diag", "/_/varz"] {
+            match get(self.metrics, path).await {
+                Ok(answer) => found.push_str(&answer.body),
+                Err(error) => found.push_str(&format!("{path}: {error:#}\n")),
+            }
+        }
+        // Buckets are many, and their sum is there.
+        let lines =
+            found.lines().filter(|line| !line.contains("_bucket{") && !line.starts_with('#'));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
     /// Waits until both sides are equal.
     ///
     /// # Errors
@@ -321,9 +341,10 @@ impl Shop {
             let log = replicator.log()?;
             let lines: Vec<&str> = log.lines().collect();
             let end = lines[lines.len().saturating_sub(20)..].join("\n");
+            let found = self.findings().await;
             return Err(error
                 .context(last.to_string())
-                .context(format!("its log ends with\n{end}")));
+                .context(format!("its log ends with\n{end}\nand it says of itself\n{found}")));
         }
         Ok(last)
     }

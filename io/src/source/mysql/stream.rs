@@ -118,19 +118,20 @@ impl<D: Dial> MySqlSource<D> {
             options;
         let decoder = MySqlTransactions::new(resumable.clone(), checksum, tables, transactions);
         let events = session.stream_after(&replica, heartbeat, &resumable).await?;
+        let durable = ordinals.last();
         Ok(Self {
             events,
             decoder: decoder.keeping_whole(whole),
             applied: ordinals.applied(),
             replay: Replay::of(&place),
-            durable: ordinals.last(),
-            outdated: None,
             ordinals,
             begun: false,
             told: Vec::new(),
             clock,
             silence_limit: heartbeat * SILENT_HEARTBEATS,
             heard: clock.now(),
+            durable,
+            outdated: None,
             broken: None,
             dead: false,
         })
