@@ -86,11 +86,15 @@ pub enum Reached {
     MariaDb,
     /// A transaction was undone of which pieces were applied.
     Undone,
+    /// The source's catalog was asked again because a table had changed.
+    AskedAgain,
+    /// Rows from before a change of their columns could not be read.
+    ColumnsUnknown,
 }
 
 /// What shows in a trace that a state was reached. The words are the program's own, so a sweep that never
 /// finds one of them may only mean that they have changed.
-const MARKS: [(&str, Reached); 23] = [
+const MARKS: [(&str, Reached); 25] = [
     ("replication resumes", Reached::Resumed),
     ("it is not known whether a target transaction has committed", Reached::OutcomeUnknown),
     ("another replicator has taken over", Reached::Fenced),
@@ -114,6 +118,8 @@ const MARKS: [(&str, Reached); 23] = [
     ("the source is another server than before", Reached::OtherServer),
     ("while held back", Reached::HeldBack),
     ("the source undid a part of a large transaction", Reached::Undone),
+    ("its catalog is asked again", Reached::AskedAgain),
+    ("names columns from here on", Reached::ColumnsUnknown),
 ];
 
 /// What can be reached in worlds of PostgreSQL to PostgreSQL, besides the faults.
@@ -137,7 +143,7 @@ const FORWARD: [Reached; 16] = [
 ];
 
 /// The same in worlds of MySQL and MariaDB.
-const MY_FORWARD: [Reached; 20] = [
+const MY_FORWARD: [Reached; 22] = [
     Reached::GroupCommit,
     Reached::OutOfOrder,
     Reached::Resumed,
@@ -158,6 +164,8 @@ const MY_FORWARD: [Reached; 20] = [
     Reached::MariaDb,
     Reached::Pieces,
     Reached::Undone,
+    Reached::AskedAgain,
+    Reached::ColumnsUnknown,
 ];
 
 /// The same in worlds of changefeeds.

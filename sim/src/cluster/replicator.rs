@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use super::checker::{DEAD_LETTERS, STAGING_SCHEMA};
 use super::dial::SimDial;
+use super::source::binlog::Binlog;
 use super::source::{DATABASE, Log, SLOT};
 use super::trace::{broken, say};
 use crate::fault::Setup;
@@ -32,8 +33,8 @@ const RESTART_DELAY: Duration = Duration::from_secs(1);
 pub enum Program {
     /// `pglogical`.
     PgLogical(PgLogicalSettings),
-    /// `mylogical`.
-    MyLogical(MyLogicalSettings),
+    /// `mylogical`, with `--fetchMetadata` as long as the log does not name columns.
+    MyLogical(MyLogicalSettings, Binlog),
 }
 
 /// One installation of the program. Clones are the same one; it outlives its host's processes.
@@ -79,7 +80,7 @@ impl Replicator {
             *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(stop);
             let (command, core) = match &self.settings {
                 Program::PgLogical(settings) => (Command::PgLogical, settings.forward.core),
-                Program::MyLogical(settings) => (Command::MyLogical, settings.forward.core),
+                Program::MyLogical(settings, _) => (Command::MyLogical, settings.forward.core),
             };
             let limits = Limits {
                 applies_max: core.applies_max,
@@ -92,7 +93,9 @@ impl Replicator {
                 Program::PgLogical(settings) => {
                     pglogical(dial, settings, stopped, metrics, None).await
                 }
-                Program::MyLogical(settings) => {
+                Program::MyLogical(settings, log) => {
+                    let settings =
+                        MyLogicalSettings { fetch_metadata: log.is_unnamed(), ..settings };
                     mylogical(dial, settings, stopped, metrics, None).await
                 }
             };
@@ -100,7 +103,12 @@ impl Replicator {
                 Ok(()) => say(self.name, "stops in good order"),
                 Err(gave_up) => {
                     say(self.name, format_args!("gives up: {gave_up}"));
-                    if self.is_lasting(&gave_up.to_string()) {
+                    let reason = gave_up.to_string();
+                    if let Program::MyLogical(_, log) = &self.settings
+                        && reason.contains("the binary log does not name their columns")
+                    {
+                        log.name_columns();
+                    } else if self.is_lasting(&reason) {
                         broken(format!("{} gave up: {gave_up}", self.name));
                     }
                 }
@@ -199,14 +207,15 @@ pub fn settings(setup: &Setup, log: &Log, product: Product, random: &mut Random)
             let text = format!(
                 "mysql://replicator@source:5432/{DATABASE}?sslmode=disable&connect_timeout=3"
             );
-            Program::MyLogical(MyLogicalSettings {
+            let settings = MyLogicalSettings {
                 source: text.parse().expect("a connection string of ours"),
                 server_id: 10,
                 default_gtids: Some(log.begin()),
-                fetch_metadata: false,
+                fetch_metadata: log.is_unnamed(),
                 zero_dates: NoDates::Refuse,
                 forward,
-            })
+            };
+            Program::MyLogical(settings, log.clone())
         }
     }
 }

@@ -108,7 +108,8 @@ fn my_forward(setup: &mut Setup, random: &mut Random) -> SourceServer {
     let largest = if setup.tables.contains(&BULK) { 8 << 20 } else { 20_000 };
     setup.config.buffered_bytes_max = setup.config.buffered_bytes_max.max(largest);
     let flavor = random.pick(&[BinlogFlavor::MySql, BinlogFlavor::MySql, BinlogFlavor::MariaDb]);
-    SourceServer::Binlog(flavor, random.pick(&[Checksum::None, Checksum::Crc32]))
+    let checksum = random.pick(&[Checksum::None, Checksum::Crc32]);
+    SourceServer::Binlog(flavor, checksum, random.chance(30))
 }
 
 impl Drawn {
@@ -137,6 +138,9 @@ impl Drawn {
             limits: false,
             ..drawn.setup
         };
+        if let SourceServer::Binlog(_, _, is_unnamed) = &mut drawn.server {
+            *is_unnamed = false;
+        }
         drawn.product = Product::Postgres;
         drawn.latency_max = Duration::from_millis(2);
         drawn

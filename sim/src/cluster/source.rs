@@ -69,8 +69,8 @@ pub struct Source {
 pub enum SourceServer {
     /// PostgreSQL.
     Postgres,
-    /// MySQL or MariaDB, and what its events end with.
-    Binlog(BinlogFlavor, Checksum),
+    /// MySQL or MariaDB, what its events end with, and whether they do not name columns.
+    Binlog(BinlogFlavor, Checksum, bool),
 }
 
 /// What a source writes down of its transactions, and who reads it.
@@ -135,7 +135,9 @@ impl Source {
                 let role = Role::Source(slot.clone());
                 Log::Wal { slot, sql: SqlServer::new(role, Product::Postgres, seed) }
             }
-            SourceServer::Binlog(flavor, checksum) => Log::Binlog(Binlog::new(flavor, checksum)),
+            SourceServer::Binlog(flavor, checksum, is_unnamed) => {
+                Log::Binlog(Binlog::new(flavor, checksum, is_unnamed))
+            }
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -171,11 +173,15 @@ impl Source {
             Log::Binlog(log) => {
                 let tx = state.history.commits().len();
                 let layout = state.layout(tx);
+                if !log.may_have(layout) {
+                    say("source", format_args!("lets {number} wait for a table, in vain"));
+                    return;
+                }
                 state.altered += usize::from(0 < tx && state.layout(tx - 1) != layout);
                 let micros = u64::try_from(wall_micros()).expect("after 1970");
                 let (mutations, changes) = (&*draft.mutations, &*draft.changes);
                 let had = &state.database;
-                let content = Content { mutations, changes, had, layout, micros };
+                let content = Content { mutations, changes, had, layout, is_named: true, micros };
                 log.commit(content, &mut random);
                 let number = u64::try_from(tx).expect("few transactions");
                 (Position::Ordinal(number), Position::Ordinal(number + 1))

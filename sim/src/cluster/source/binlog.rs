@@ -18,6 +18,7 @@ use crate::cluster::trace::say;
 use crate::database::Database;
 use crate::model::RowChange;
 use crate::random::Random;
+use crate::schema::schema;
 
 /// What the target has before the story begins.
 const BEFORE: u64 = 5;
@@ -44,6 +45,10 @@ struct Inner {
     doomed: VecDeque<u64>,
     prepared: u64,
     layout: usize,
+    // Whether its tables come without the names of their columns.
+    is_unnamed: bool,
+    // How many sessions keep tables as they are.
+    locks: usize,
     // What each transaction of the history is called, as soon as it has a name.
     of_history: Vec<Option<AnyGtid>>,
 }
@@ -64,6 +69,8 @@ struct Entry {
     gtid: AnyGtid,
     file: usize,
     events: Vec<Vec<u8>>,
+    // The same without the names of columns.
+    unnamed: Vec<Vec<u8>>,
     // Its number in the history.
     tx: Option<usize>,
 }
@@ -78,6 +85,8 @@ pub(super) struct Content<'a> {
     pub(super) had: &'a Database,
     /// How its tables are laid out.
     pub(super) layout: usize,
+    /// Whether the log names columns.
+    pub(super) is_named: bool,
     /// When it commits, in microseconds since 1970.
     pub(super) micros: u64,
 }
@@ -93,7 +102,7 @@ pub(super) struct Reading {
 impl Binlog {
     /// A log that begins before the first transaction of the history.
     #[must_use]
-    pub fn new(flavor: BinlogFlavor, checksum: Checksum) -> Self {
+    pub fn new(flavor: BinlogFlavor, checksum: Checksum, is_unnamed: bool) -> Self {
         let format = match flavor {
             BinlogFlavor::MySql => mysql_format(checksum),
             BinlogFlavor::MariaDb => mariadb_format(checksum),
@@ -110,6 +119,8 @@ impl Binlog {
             doomed: VecDeque::new(),
             prepared: 0,
             layout: 0,
+            is_unnamed,
+            locks: 0,
             of_history: Vec::new(),
         };
         inner.begin_file(STARTED);
@@ -132,6 +143,35 @@ impl Binlog {
     #[must_use]
     pub fn names(&self) -> Vec<Option<AnyGtid>> {
         self.lock().of_history.clone()
+    }
+
+    /// Whether it does not name columns.
+    #[must_use]
+    pub fn is_unnamed(&self) -> bool {
+        self.lock().is_unnamed
+    }
+
+    /// An operator has it name columns; of what was written before it is as if it always had.
+    pub fn name_columns(&self) {
+        say("source", "names columns from here on");
+        self.lock().is_unnamed = false;
+    }
+
+    /// A session keeps tables as they are, or does no more.
+    pub(super) fn set_locked(&self, locked: bool) {
+        let mut inner = self.lock();
+        inner.locks = if locked { inner.locks + 1 } else { inner.locks - 1 };
+    }
+
+    /// How the tables are laid out.
+    pub(super) fn layout(&self) -> usize {
+        self.lock().layout
+    }
+
+    /// Whether tables can be laid out like this now.
+    pub(super) fn may_have(&self, layout: usize) -> bool {
+        let inner = self.lock();
+        inner.layout == layout || inner.locks == 0
     }
 
     pub(super) fn checksum(&self) -> Checksum {
@@ -181,15 +221,17 @@ impl Binlog {
             // Each costs a run where pieces of it were told.
             5 if random.chance(25) => {
                 let gtid = inner.names.next_plain();
-                let events = events::rolled_back(&mut inner.writer, gtid, content);
-                inner.push(gtid, events, None);
+                inner.push_rows(gtid, content, None, |writer, content| {
+                    events::rolled_back(writer, gtid, content)
+                });
             }
             _ => (),
         }
         let gtid = inner.names.next(random);
-        let events = events::transaction(&mut inner.writer, gtid, content, 8 < way);
         inner.of_history.push(Some(gtid));
-        inner.push(gtid, events, Some(tx));
+        inner.push_rows(gtid, content, Some(tx), |writer, content| {
+            events::transaction(writer, gtid, content, 8 < way)
+        });
     }
 
     /// Writes a transaction of another database, or one of nothing.
@@ -268,7 +310,8 @@ impl Binlog {
         }
         let entry = entry?;
         reading.entry += 1;
-        Some((entry.events.clone(), entry.tx))
+        let events = if inner.is_unnamed { &entry.unnamed } else { &entry.events };
+        Some((events.clone(), entry.tx))
     }
 
     /// What a server says that has nothing to say.
@@ -304,17 +347,44 @@ impl Inner {
     }
 
     fn push(&mut self, gtid: AnyGtid, events: Vec<Vec<u8>>, tx: Option<usize>) {
+        let unnamed = events.clone();
+        self.push_both(gtid, events, unnamed, tx);
+    }
+
+    /// Those that have rows.
+    fn push_rows(
+        &mut self,
+        gtid: AnyGtid,
+        content: Content<'_>,
+        tx: Option<usize>,
+        write: impl Fn(&mut EventWriter, Content<'_>) -> Vec<Vec<u8>>,
+    ) {
+        let unnamed = write(&mut self.writer.clone(), Content { is_named: false, ..content });
+        let events = write(&mut self.writer, content);
+        self.push_both(gtid, events, unnamed, tx);
+    }
+
+    fn push_both(
+        &mut self,
+        gtid: AnyGtid,
+        events: Vec<Vec<u8>>,
+        unnamed: Vec<Vec<u8>>,
+        tx: Option<usize>,
+    ) {
         self.executed.insert(gtid).expect("few gaps");
         let file = self.files.len() - 1;
-        self.entries.push(Entry { gtid, file, events, tx });
+        self.entries.push(Entry { gtid, file, events, unnamed, tx });
     }
 
     /// Its tables are laid out in another way from here on.
     fn alter(&mut self, layout: usize) {
-        if self.layout != layout {
-            self.layout = layout;
+        if self.layout == layout {
+            return;
+        }
+        self.layout = layout;
+        for (_, table) in schema().catalog.tables() {
             let gtid = self.names.next_plain();
-            let events = events::alter(&mut self.writer, gtid);
+            let events = events::alter(&mut self.writer, gtid, &table.name.table);
             self.push(gtid, events, None);
         }
     }
@@ -323,8 +393,10 @@ impl Inner {
     fn prepare(&mut self, content: Content<'_>) {
         self.prepared += 1;
         let gtid = self.names.next_plain();
-        let events = events::prepared(&mut self.writer, gtid, content, self.prepared);
-        self.push(gtid, events, None);
+        let number = self.prepared;
+        self.push_rows(gtid, content, None, |writer, content| {
+            events::prepared(writer, gtid, content, number)
+        });
     }
 
     fn finish(&mut self) {

@@ -39,6 +39,22 @@ pub(super) struct Session<S> {
     heartbeat: Duration,
     // MariaDB is told the position before it is asked for what follows.
     position: String,
+    // Whether tables stay as they are for it.
+    is_locking: bool,
+}
+
+impl<S> Drop for Session<S> {
+    fn drop(&mut self) {
+        self.unlock();
+    }
+}
+
+impl<S> Session<S> {
+    fn unlock(&mut self) {
+        if std::mem::take(&mut self.is_locking) {
+            self.log.set_locked(false);
+        }
+    }
 }
 
 /// An error of the server, and whether it ends the session.
@@ -68,6 +84,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             pid,
             heartbeat: Duration::from_secs(30),
             position: String::new(),
+            is_locking: false,
         }
     }
 
@@ -228,6 +245,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             return Ok(None);
         }
         match sql {
+            "START TRANSACTION READ ONLY" => Ok(None),
+            "COMMIT" => {
+                self.unlock();
+                Ok(None)
+            }
+            _ if sql.starts_with("SELECT 1 FROM `") => {
+                if !self.is_locking {
+                    self.is_locking = true;
+                    self.log.set_locked(true);
+                }
+                Ok(Some(Rows::new()))
+            }
             "SELECT @@GLOBAL.gtid_executed" | "SELECT @@GLOBAL.gtid_binlog_pos" => {
                 one(self.log.executed().to_string())
             }
@@ -243,7 +272,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             _ if sql.contains("information_schema.referential_constraints") => {
                 Ok(Some(Rows::new()))
             }
-            _ if sql.contains("information_schema.columns") => Ok(Some(columns())),
+            _ if sql.contains("information_schema.columns") => Ok(Some(columns(self.log.layout()))),
             _ => Err(Refusal::new(UNKNOWN, format!("unknown to the source: {sql}"))),
         }
     }
@@ -267,12 +296,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Checksum::None => "NONE",
             Checksum::Crc32 => "CRC32",
         };
+        let metadata = if self.log.is_unnamed() { "MINIMAL" } else { "FULL" };
         let mut known = vec![
             ("binlog_checksum", checksum.to_owned()),
             ("binlog_expire_logs_seconds", "2592000".to_owned()),
             ("binlog_format", "ROW".to_owned()),
             ("binlog_row_image", "FULL".to_owned()),
-            ("binlog_row_metadata", "FULL".to_owned()),
+            ("binlog_row_metadata", metadata.to_owned()),
             ("log_bin", "ON".to_owned()),
             ("server_id", number.to_string()),
             ("version", self.version(false).to_owned()),
@@ -317,6 +347,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     async fn send_log(&mut self, reading: &mut Reading) -> io::Result<()> {
         self.log.head(reading).iter().for_each(|event| self.event(event));
+        if self.log.flavor() == BinlogFlavor::MySql {
+            // It says that it is still there when it leaves transactions out.
+            let beat = self.log.heartbeat(reading);
+            self.event(&beat);
+        }
         let mut due = Instant::now() + self.heartbeat;
         loop {
             let source = self.source.clone();
@@ -368,10 +403,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 }
 
 /// The columns of all tables as the catalog has them.
-fn columns() -> Rows {
+fn columns(layout: usize) -> Rows {
     let mut rows = Rows::new();
     for (id, table) in schema().catalog.tables() {
-        for number in order(id, table, 0) {
+        for number in order(id, table, layout) {
             let column = table.column(number);
             let texts = [&table.name.table, &column.name, "bigint"];
             let mut row: Vec<Option<String>> =

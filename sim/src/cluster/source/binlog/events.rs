@@ -185,11 +185,11 @@ pub(super) fn outcome(
 }
 
 /// A table is laid out in another way.
-pub(super) fn alter(writer: &mut EventWriter, gtid: AnyGtid) -> Vec<Vec<u8>> {
+pub(super) fn alter(writer: &mut EventWriter, gtid: AnyGtid, table: &str) -> Vec<Vec<u8>> {
     let alone = MariaGtidEvent::STANDALONE | MariaGtidEvent::DDL;
     vec![
         named(writer, gtid, 0, alone, None),
-        statement(writer, "ALTER TABLE plain MODIFY COLUMN a BIGINT FIRST"),
+        statement(writer, &format!("ALTER TABLE `{table}` MODIFY COLUMN a BIGINT FIRST")),
     ]
 }
 
@@ -213,7 +213,7 @@ pub(super) fn other(
         events.push(writer.statement(b"elsewhere", b"BEGIN"));
     }
     if number % 3 == 1 {
-        let mut map = table_map(TableId(0), 0);
+        let mut map = table_map(TableId(0), 0, true);
         map.schema = "elsewhere".to_owned();
         let after = vec![Cell::Text(b"1"); map.columns.len()];
         let row = RowToSend { before: Vec::new(), after };
@@ -313,7 +313,7 @@ fn named(
 
 /// The rows of a transaction, each in an event of its own behind the description of its table.
 fn rows(writer: &mut EventWriter, gtid: AnyGtid, content: Content<'_>) -> Vec<Vec<u8>> {
-    let Content { mutations, changes, had, layout, .. } = content;
+    let Content { mutations, changes, had, layout, is_named, .. } = content;
     let (mut events, mut touched) = (Vec::new(), BTreeSet::new());
     let mut mutations = mutations.iter().zip(changes).peekable();
     while let Some((mutation, does)) = mutations.next() {
@@ -328,7 +328,7 @@ fn rows(writer: &mut EventWriter, gtid: AnyGtid, content: Content<'_>) -> Vec<Ve
             touched.insert((does.table, &does.key));
             next
         });
-        let map = table_map(mutation.table, layout);
+        let map = table_map(mutation.table, layout, is_named);
         let order = order(mutation.table, schema().catalog.table(mutation.table), layout);
         let (change, row) = change(mutation, next, &order);
         events.extend(row_events(writer, gtid, &map, change, &row));
@@ -373,7 +373,7 @@ fn image<'a>(row: &'a Row, order: &[u16], only: Option<&Vec<u16>>) -> Vec<Cell<'
     order.iter().map(cell).collect()
 }
 
-fn table_map(id: TableId, layout: usize) -> TableMap {
+fn table_map(id: TableId, layout: usize, is_named: bool) -> TableMap {
     let table = schema().catalog.table(id);
     let order = order(id, table, layout);
     let column = |number: &u16| {
@@ -381,7 +381,7 @@ fn table_map(id: TableId, layout: usize) -> TableMap {
         MapColumn {
             code: LONGLONG,
             nullable: column.nullable,
-            name: Some(column.name.clone()),
+            name: is_named.then(|| column.name.clone()),
             unsigned: Some(false),
             ..MapColumn::default()
         }
