@@ -66,6 +66,10 @@ async fn a_session_logs_in_by_the_servers_plugins_with_and_without_tls() -> Resu
             "CREATE USER IF NOT EXISTS shown IDENTIFIED BY 'x'; ALTER USER shown REQUIRE X509",
         )?;
         check_user(&server, "shown:x", &with, true).await?;
+        // Only this one insists on it.
+        let allowed = with.replace("sslmode=verify-identity", "sslmode=allow");
+        check_user(&server, "shown:x", &allowed, true).await?;
+        check_user(&server, "nobody", &allowed, false).await?;
         // A user that there is not is asked for any proof, so that nobody learns who there is.
         for (user, parameters, text) in [
             ("long_one:wrong", "sslmode=require", "Access denied for user 'long_one'"),

@@ -9,7 +9,7 @@ use bytes::{BufMut as _, Bytes};
 use replicator_core::model::gtid::GtidPosition;
 use thiserror::Error;
 
-use super::conninfo::{MySqlConnInfo, Place};
+use super::conninfo::{MySqlConnInfo, MySqlSslMode, Place};
 use super::login::{ERROR, LoggedIn, LoginError, ServerRefusal, log_in};
 use super::packets::{PacketError, Packets};
 use crate::net::Dial;
@@ -134,13 +134,19 @@ impl<D: Dial> ReplicaSession<D> {
     ///
     /// See [`ReplicaError`].
     pub async fn open(dial: &D, conninfo: &MySqlConnInfo) -> Result<Self, ReplicaError> {
-        let Place::Tcp { host, port } = &conninfo.place else { return Err(ReplicaError::Socket) };
         let (to, limit) = (conninfo.to_string(), conninfo.connect_timeout.unwrap_or(LIMIT));
         let opening = async {
-            let stream = dial.dial(host, *port).await;
-            let stream = stream.map_err(|source| ReplicaError::Dial { to: to.clone(), source })?;
-            let logged_in = log_in(stream, conninfo, EVENT_BYTES_MAX).await;
-            logged_in.map_err(|source| ReplicaError::Login { to: to.clone(), source })
+            let opened = dial_in(dial, conninfo, &to).await;
+            let refused = |error: &_| {
+                matches!(error, ReplicaError::Login { source: LoginError::Server(_), .. })
+            };
+            if conninfo.tls.mode != MySqlSslMode::Allow || !opened.as_ref().is_err_and(refused) {
+                return opened;
+            }
+            // A server that insists on TLS refuses us without.
+            let mut encrypted = conninfo.clone();
+            encrypted.tls.mode = MySqlSslMode::Require;
+            dial_in(dial, &encrypted, &to).await.or(opened)
         };
         let opened = tokio::time::timeout(limit, opening).await;
         let LoggedIn { packets, version } =
@@ -245,6 +251,20 @@ impl<D: Dial> ReplicaSession<D> {
         asked.map_err(|_| ReplicaError::TimedOut { to, limit })??;
         Ok(EventStream { packets: self.packets })
     }
+}
+
+/// Connects and logs in as `sslmode` says. `to` is for errors.
+async fn dial_in<D: Dial>(
+    dial: &D,
+    conninfo: &MySqlConnInfo,
+    to: &str,
+) -> Result<LoggedIn<D::Stream>, ReplicaError> {
+    let Place::Tcp { host, port } = &conninfo.place else { return Err(ReplicaError::Socket) };
+    let to = || to.to_owned();
+    let stream = dial.dial(host, *port).await;
+    let stream = stream.map_err(|source| ReplicaError::Dial { to: to(), source })?;
+    let logged_in = log_in(stream, conninfo, EVENT_BYTES_MAX).await;
+    logged_in.map_err(|source| ReplicaError::Login { to: to(), source })
 }
 
 /// The events of the binary log.

@@ -18,7 +18,7 @@ use replicator_io::mysql::session::{MySqlOptions, MySqlSession};
 use replicator_io::pg::pool::PoolLimits;
 use replicator_io::port::{Fence, Target as _};
 use replicator_io::target::mysql::{MySqlTarget, MySqlTargetOptions, catalog};
-use replicator_tests::mysql::{Kind, Server};
+use replicator_tests::mysql::{Kind, MariaDbVersion, Server};
 
 /// What sessions of the tests are like.
 pub(crate) const OPTIONS: MySqlOptions =
@@ -26,6 +26,15 @@ pub(crate) const OPTIONS: MySqlOptions =
 
 /// The fence of the only run.
 const FENCE: Fence = Fence(1);
+
+/// A server of each product, and of the oldest MariaDB.
+pub(crate) fn servers() -> Result<[(&'static str, Arc<Server>); 3]> {
+    Ok([
+        ("MySQL", Server::shared(Kind::MySql)?),
+        ("MariaDB", Server::shared(Kind::MariaDb)?),
+        ("MariaDB 10.5", Arc::new(Server::start_mariadb(MariaDbVersion::V10_5)?)),
+    ])
+}
 
 /// A target.
 pub(crate) struct Bench {
@@ -40,7 +49,11 @@ pub(crate) struct Bench {
 impl Bench {
     /// A new database with these tables, on the server that tests share. `name` must be a test's own.
     pub(crate) async fn new(kind: Kind, name: &str, tables: &str) -> Result<Self> {
-        let server = Server::shared(kind)?;
+        Self::on(Server::shared(kind)?, name, tables).await
+    }
+
+    /// The same on this server.
+    pub(crate) async fn on(server: Arc<Server>, name: &str, tables: &str) -> Result<Self> {
         server
             .run(&format!("CREATE DATABASE {name} CHARACTER SET utf8mb4; USE {name}; {tables}"))?;
         let conninfo = server.conninfo(name);

@@ -13,7 +13,7 @@ use replicator_io::target::mysql::{catalog, find_dead_letters};
 use replicator_tests::mysql::{Kind, Server};
 use replicator_tests::proxy::{AtCommit, End, Proxy};
 
-use super::bench::{Bench, OPTIONS, pool, request};
+use super::bench::{Bench, OPTIONS, pool, request, servers};
 
 const TABLE: &str = "CREATE TABLE t (id BIGINT PRIMARY KEY, v INT)";
 
@@ -172,8 +172,8 @@ async fn batches_larger_than_a_message_arrive_whole() -> Result<()> {
 
 #[tokio::test]
 async fn a10_sessions_are_strict_whatever_the_server_is() -> Result<()> {
-    for kind in Kind::ALL {
-        let mut bench = Bench::new(kind, "strict", TABLE).await?;
+    for (_, server) in servers()? {
+        let mut bench = Bench::on(server, "strict", TABLE).await?;
         // Until the end of the test, for new sessions: nothing is checked.
         let lax =
             "SET GLOBAL sql_mode = '', GLOBAL foreign_key_checks = 0, GLOBAL time_zone = '+05:00'";

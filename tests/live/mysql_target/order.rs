@@ -4,7 +4,7 @@ use replicator_core::Failure;
 use replicator_core::model::mutation::{ApplyOrder, Mutation, Piece};
 use replicator_tests::mysql::Kind;
 
-use super::bench::{Bench, piece, request};
+use super::bench::{Bench, piece, request, servers};
 
 const TABLES: &str = "
     CREATE TABLE parent (id BIGINT PRIMARY KEY, name TEXT NOT NULL);
@@ -22,8 +22,8 @@ const TABLES: &str = "
 
 #[tokio::test]
 async fn rows_of_every_change_arrive() -> Result<()> {
-    for kind in Kind::ALL {
-        let mut bench = Bench::new(kind, "changes", TABLES).await?;
+    for (_, server) in servers()? {
+        let mut bench = Bench::on(server, "changes", TABLES).await?;
         let rows = vec![
             bench.upsert("parent", &["1", "it's a \\ 'quote' 😀"]),
             bench.upsert("parent", &["2", "b"]),

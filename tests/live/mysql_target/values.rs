@@ -9,7 +9,7 @@ use replicator_core::decode::changefeed::{
 use replicator_core::model::mutation::Mutation;
 use replicator_tests::mysql::Kind;
 
-use super::bench::Bench;
+use super::bench::{Bench, servers};
 
 /// What becomes of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -256,8 +256,8 @@ async fn w13b_a10_values_arrive_as_they_are_or_are_refused() -> Result<()> {
         .zip(CASES)
         .map(|(n, (of, _, _))| format!("CREATE TABLE t{n} (id BIGINT PRIMARY KEY, v {of})"))
         .collect();
-    for kind in Kind::ALL {
-        let mut bench = Bench::new(kind, "every_type", &tables.join(";")).await?;
+    for (kind, server) in servers()? {
+        let mut bench = Bench::on(server, "every_type", &tables.join(";")).await?;
         for (n, (of, shown, values)) in CASES.into_iter().enumerate() {
             let table = format!("t{n}");
             for (id, (json, fate)) in values.iter().enumerate() {
@@ -269,20 +269,20 @@ async fn w13b_a10_values_arrive_as_they_are_or_are_refused() -> Result<()> {
                 let sql = format!("SELECT {shown} FROM {table} WHERE id = {id}");
                 let there = bench.ask(&sql).await.with_context(|| sql.clone())?;
                 match (fate, &applied) {
-                    (Is(text), Ok(())) => assert_eq!(there, *text, "{kind:?} {of} {json}"),
+                    (Is(text), Ok(())) => assert_eq!(there, *text, "{kind} {of} {json}"),
                     (Refused, Err(Failure::Rejected { detail, .. })) => {
-                        assert_eq!(there, "", "{kind:?} {of} {json}");
+                        assert_eq!(there, "", "{kind} {of} {json}");
                         let value = json.trim_matches('"');
                         let names = detail.contains("`v`")
                             || detail.contains("'v'")
                             || detail.contains("\"v\"");
-                        assert!(names || !detail.contains("column"), "{kind:?} {of}: {detail}");
+                        assert!(names || !detail.contains("column"), "{kind} {of}: {detail}");
                         assert!(
                             value.len() <= 4 || !detail.contains(value),
-                            "{kind:?} {of}: {detail}"
+                            "{kind} {of}: {detail}"
                         );
                     }
-                    _ => panic!("{kind:?} {of} {json}: {applied:?}, and there is {there:?}"),
+                    _ => panic!("{kind} {of} {json}: {applied:?}, and there is {there:?}"),
                 }
             }
         }
