@@ -3,7 +3,8 @@ use std::ops::Range;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use sim::cluster::steps::{Step, play};
+use sim::cluster::scenario::Drawn;
+use sim::cluster::steps::{Step, play, play_in};
 use sim::cluster::sweep::sweep;
 use sim::cluster::{Outcome, Scenario};
 
@@ -72,4 +73,29 @@ fn a_lease_of_a_clock_that_was_set_back_is_nobodys() {
         ],
     );
     assert_eq!(report.outcome, Outcome::Arrived, "{:#?}", report.trace);
+}
+
+/// Columns that the catalog shows are those of the position that it was read with.
+#[test]
+fn tables_stay_as_they_are_while_their_columns_are_asked_for() {
+    let mut waited = 0;
+    for held in (700..900).step_by(5) {
+        // Some of the transactions need an ALTER TABLE before them.
+        let mut steps = vec![
+            (0, Step::Kill("rival")),
+            (held, Step::Hold("replicator", "source")),
+            (held + 400, Step::Release("replicator", "source")),
+        ];
+        steps.extend((1..=30).map(|number| (held + 10 * number, Step::Commit)));
+        steps.sort_by_key(|(at, _)| *at);
+        let drawn = Drawn::calm(Scenario::MyForward).unnamed();
+        let report = play_in(drawn, &steps);
+        assert_eq!(report.outcome, Outcome::Arrived, "held after {held} ms: {:#?}", report.trace);
+        // A value that is taken for a key, and is none.
+        let drift = report.trace.iter().find(|line| line.contains("schema drift"));
+        assert_eq!(drift, None, "held after {held} ms");
+        let in_vain = |line: &String| line.contains("wait for a table, in vain");
+        waited += usize::from(report.trace.iter().any(in_vain));
+    }
+    assert!(1 < waited, "no transaction came while columns were asked for");
 }

@@ -147,6 +147,19 @@ impl Drawn {
     }
 }
 
+impl Drawn {
+    /// The same, with tables that are altered and a log that does not name their columns.
+    #[must_use]
+    pub fn unnamed(mut self) -> Self {
+        if let SourceServer::Binlog(_, _, is_unnamed) = &mut self.server {
+            *is_unnamed = true;
+        }
+        self.setup.alters = true;
+        self.setup.stories = vec![Story::Insert, Story::Update];
+        self
+    }
+}
+
 /// How a world ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {

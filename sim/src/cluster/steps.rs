@@ -33,8 +33,13 @@ pub enum Step {
 /// `replicator` and a `rival`; then all is healed and everything must arrive.
 #[must_use]
 pub fn play(scenario: Scenario, steps: &[(u64, Step)]) -> Report {
+    play_in(Drawn::calm(scenario), steps)
+}
+
+/// The same in a world of one's own.
+#[must_use]
+pub fn play_in(drawn: Drawn, steps: &[(u64, Step)]) -> Report {
     let steps = steps.to_vec();
-    let drawn = Drawn::calm(scenario);
     with_seed(0, move || {
         played(&drawn, 0, |reach| {
             run_told(&drawn, reach, |random, world| {
