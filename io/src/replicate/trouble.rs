@@ -70,8 +70,6 @@ pub(super) fn trouble_of<E: std::error::Error>(
                 table.unwrap_or_default()
             ))
         }
-        // Staged rows have a column or a table that the target has lost, or the store is damaged.
-        RunError::Stop(stop @ Stop::Unreadable { .. }) => Trouble::Lasting(stop.to_string()),
         RunError::Stop(stop) => Trouble::Passing(stop.to_string()),
     }
 }

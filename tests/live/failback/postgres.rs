@@ -270,6 +270,26 @@ async fn rename_and_drop(bench: &Bench, failback: &Running) -> Result<()> {
     bench.until(PARENTS, "one two three").await
 }
 
+/// What is staged waits for its table, and nothing that comes after it goes before it.
+#[tokio::test]
+async fn a04_a_table_that_goes_while_its_rows_are_staged_gets_them_when_it_is_back() -> Result<()> {
+    let bench = Bench::new("schema_staged").await?;
+    let tag = "CREATE TABLE tag (id int8 PRIMARY KEY, label text)";
+    bench.client.batch_execute(tag).await?;
+    let failback = bench.start().await?;
+    failback.bring(&[row("tag", 1, r#"{"id":1,"label":"staged"}"#, 100)]).await?;
+    failback.bring(&[row("parent", 1, r#"{"id":1,"name":"same"}"#, 100)]).await?;
+    bench.client.batch_execute("DROP TABLE tag").await?;
+    bring_again(&failback, &[row("parent", 2, r#"{"id":2,"name":"later"}"#, 200)]).await?;
+    failback.resolved(200).await?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(bench.client.query_one(PARENTS, &[]).await?.get::<_, &str>(0), "");
+    bench.client.batch_execute(tag).await?;
+    bench.until("SELECT COALESCE(string_agg(label, ' '), '') FROM tag", "staged").await?;
+    bench.until(PARENTS, "same later").await?;
+    failback.stop().await
+}
+
 #[tokio::test]
 async fn rows_that_are_new_and_rows_that_are_not_arrive_alike() -> Result<()> {
     let bench = Bench::new("guess").await?;
