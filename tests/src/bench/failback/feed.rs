@@ -83,14 +83,21 @@ impl Entry {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_704_067_200 + self.seconds)
     }
 
-    /// As CockroachDB prints it; members are in the order of their names.
-    fn print(&self, time: u64, text: &mut String) {
-        let Self { id, k, amount, note, seconds } = self;
+    /// In UTC.
+    pub(super) fn at_text(&self) -> String {
+        let seconds = self.seconds;
         let (day, hour) = (1 + seconds / 86_400, seconds / 3_600 % 24);
         let (minute, second) = (seconds / 60 % 60, seconds % 60);
+        format!("2024-01-{day:02}T{hour:02}:{minute:02}:{second:02}")
+    }
+
+    /// As CockroachDB prints it; members are in the order of their names.
+    fn print(&self, time: u64, text: &mut String) {
+        let Self { id, k, amount, note, .. } = self;
+        let at = self.at_text();
         write!(
             text,
-            "{{\"after\": {{\"amount\": {amount}, \"at\": \"2024-01-{day:02}T{hour:02}:{minute:02}:{second:02}Z\", \
+            "{{\"after\": {{\"amount\": {amount}, \"at\": \"{at}Z\", \
              \"id\": {id}, \"k\": {k}, \"note\": \"{note}\"}}, \"key\": [{id}], \"topic\": \"entry\", \
              \"updated\": \"{time}.0000000000\"}}"
         )

@@ -4,20 +4,22 @@
 //! by hand  rows ──────────────────────────────────► target   the floor
 //! ingest   rows ──► replicator ──► staging file              nothing is promised, so nothing may go on
 //! apply                            staging file ──► target   all is promised
-//! both     rows ──► replicator ──► staging file ──► target   promised four times a second
+//! both     rows ──► replicator ──► staging file ──► target   promised four times a second, in each mode
 //! blocked  rows ──► replicator ──► staging file ─┤  target   somebody has locked the table
 //! ```
 
 mod feed;
 mod hand;
+mod mysql;
 mod report;
 
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use replicator_tests::feeder::{Caller, Where};
+use replicator_tests::mysql::Kind;
 use replicator_tests::postgres::Server;
 use replicator_tests::product::Replicator;
 use replicator_tests::wait_until;
@@ -55,6 +57,10 @@ pub(crate) struct Workload {
     scattered: bool,
 }
 
+/// Modes besides the consistent one, and the flags that ask for them.
+const MODES: [(&str, &str); 2] =
+    [("best effort", "--bestEffortOnly"), ("immediate", "--immediate")];
+
 /// The names of all workloads.
 pub(crate) fn names() -> [&'static str; 3] {
     workloads(Scale::Quick).map(|workload| workload.name)
@@ -87,6 +93,8 @@ struct Run {
     ingest: Step,
     apply: Step,
     both: Step,
+    /// The same in the order of [`MODES`].
+    modes: Vec<Step>,
     /// Until all rows were staged.
     blocked: Step,
     calm: bool,
@@ -124,6 +132,14 @@ pub(crate) async fn bench(
             }
         }
         report.push(workload, feed.bytes, &done);
+        if workload.name == "single" {
+            for kind in Kind::ALL {
+                match mysql::bench(&stage.folder, kind, &workload, &feed, runs).await {
+                    Ok(into) => report.into_mysql.push(into),
+                    Err(error) => report.failures.push(format!("{kind:?}: {error:#}")),
+                }
+            }
+        }
     }
     report.write_json(&stage.folder)?;
     Ok(report)
@@ -150,7 +166,7 @@ impl Stage {
         }
 
         self.clear().await?;
-        let ours = Ours::start(self, &[]).await?;
+        let ours = self.start_ours(&[]).await?;
         let ingest = ours.timed(feed.send(&ours.place, Promises::Never)).await?;
         let promised = async {
             feed.promise_all(&ours.place).await?;
@@ -160,8 +176,30 @@ impl Stage {
         ensure!(self.digest().await? == digest, "the target has other rows than by hand");
         ours.stop().await?;
 
+        let both = self.both(workload, feed, &[], &digest).await?;
+        let mut modes = Vec::new();
+        for (name, flag) in MODES {
+            modes.push(self.both(workload, feed, &[flag], &digest).await.context(name)?);
+        }
+        let blocked = self.blocked(workload, feed).await?;
+        ensure!(self.digest().await? == digest, "the target has other rows than by hand");
+        Ok(Run { hand, ingest, apply, both, modes, blocked, calm })
+    }
+
+    async fn start_ours(&self, more: &[&str]) -> Result<Ours> {
+        Ours::start(&self.folder, &self.server.conninfo(DATABASE), PATH, more).await
+    }
+
+    /// Rows come and go on to the target.
+    async fn both(
+        &self,
+        workload: &Workload,
+        feed: &Feed,
+        flags: &[&str],
+        digest: &str,
+    ) -> Result<Step> {
         self.clear().await?;
-        let ours = Ours::start(self, &[]).await?;
+        let ours = self.start_ours(flags).await?;
         let sent = async {
             feed.send(&ours.place, Promises::Regularly).await?;
             self.arrived(workload).await
@@ -169,16 +207,14 @@ impl Stage {
         let both = ours.timed(sent).await?;
         ensure!(self.digest().await? == digest, "the target has other rows than by hand");
         ours.stop().await?;
-
-        let blocked = self.blocked(workload, feed).await?;
-        ensure!(self.digest().await? == digest, "the target has other rows than by hand");
-        Ok(Run { hand, ingest, apply, both, blocked, calm })
+        Ok(both)
     }
 
     /// Rows come while the target takes none.
     async fn blocked(&self, workload: &Workload, feed: &Feed) -> Result<Step> {
         self.clear().await?;
-        let ours = Ours::start(self, &["--memoryLimit", &format!("{MEMORY_LIMIT_MIB}MiB")]).await?;
+        let limit = format!("{MEMORY_LIMIT_MIB}MiB");
+        let ours = self.start_ours(&["--memoryLimit", &limit]).await?;
         let locker = self.server.client(DATABASE).await?;
         execute(&locker, "BEGIN; LOCK TABLE entry IN ACCESS EXCLUSIVE MODE").await?;
         let unlock = async {
@@ -239,23 +275,23 @@ struct Ours {
 
 impl Ours {
     /// Starts with nothing staged. Returns when requests are answered.
-    async fn start(stage: &Stage, more: &[&str]) -> Result<Self> {
-        let data = stage.folder.join("failback-data");
+    async fn start(folder: &Path, target: &str, path: &str, more: &[&str]) -> Result<Self> {
+        let data = folder.join("failback-data");
         if data.exists() {
             std::fs::remove_dir_all(&data)?;
         }
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let (target, bind) = (stage.server.conninfo(DATABASE), format!("127.0.0.1:{port}"));
+        let bind = format!("127.0.0.1:{port}");
         let data = data.display().to_string();
         let flags = [
             ["start", "--disableAuthentication"],
-            ["--targetConn", &target],
+            ["--targetConn", target],
             ["--bindAddr", &bind],
             ["--dataDir", &data],
         ];
-        let log = stage.folder.join("failback.log");
+        let log = folder.join("failback.log");
         let mut replicator = Replicator::start(&log, flags.as_flattened().iter().chain(more))?;
-        let place = Where { port, path: PATH.to_owned(), token: None, tls: None };
+        let place = Where { port, path: path.to_owned(), token: None, tls: None };
         wait_until(STEP_MAX, "replicator answers", async || {
             replicator.must_run()?;
             Ok(answers(&place).await.is_ok())

@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::hand::{WAYS, Way};
-use super::{BLOCKED_MAX, MEMORY_LIMIT_MIB, Run, Step, Workload};
+use super::mysql::IntoMySql;
+use super::{BLOCKED_MAX, MEMORY_LIMIT_MIB, MODES, Run, Step, Workload};
 use crate::report::middle;
 
 /// Everything that one benchmark found out.
@@ -14,6 +15,8 @@ use crate::report::middle;
 pub(crate) struct Report {
     machine: String,
     outcomes: Vec<Outcome>,
+    /// What was measured on MySQL and MariaDB.
+    pub(super) into_mysql: Vec<IntoMySql>,
     /// What went wrong.
     pub(crate) failures: Vec<String>,
 }
@@ -28,6 +31,8 @@ struct Outcome {
     ingest: Rate,
     apply: Rate,
     both: Rate,
+    /// The same in the order of [`MODES`].
+    modes: Vec<Rate>,
     /// The median of each run's apply to its own floor.
     ratio: f64,
     blocked: Rate,
@@ -56,6 +61,13 @@ impl Outcome {
                 peak_mib: runs.iter().map(|run| step(run).peak_kib / 1_024).max()?,
             })
         };
+        let modes = (0..MODES.len()).map(|mode| {
+            Some(Rate {
+                rows_per_s: of(&|run| rows / run.modes[mode].seconds)?,
+                cpu_us_per_row: of(&|run| run.modes[mode].cpu * 1e6 / rows)?,
+                peak_mib: runs.iter().map(|run| run.modes[mode].peak_kib / 1_024).max()?,
+            })
+        });
         let hand = WAYS.iter().enumerate().map(|(index, way)| {
             Some((*way, of(&|run| run.hand.get(index).map_or(0.0, |(_, s)| rows / s))?))
         });
@@ -66,6 +78,7 @@ impl Outcome {
             ingest: rate(|run| run.ingest)?,
             apply: rate(|run| run.apply)?,
             both: rate(|run| run.both)?,
+            modes: modes.collect::<Option<Vec<_>>>()?,
             ratio: of(&|run| floor_seconds(run) / run.apply.seconds)?,
             blocked: rate(|run| run.blocked)?,
             blocked_seconds: of(&|run| run.blocked.seconds)?,
@@ -122,6 +135,9 @@ impl Outcome {
             "apply": rate(self.apply),
             "apply_to_floor": (self.ratio * 100.0).round() / 100.0,
             "both": rate(self.both),
+            "both_by_mode": MODES.iter().zip(&self.modes)
+                .map(|((name, _), mode)| ((*name).to_owned(), rate(*mode)))
+                .collect::<serde_json::Map<_, _>>(),
             "blocked": rate(self.blocked),
             "blocked_all_staged_meanwhile": self.blocked_seconds < BLOCKED_MAX.as_secs_f64(),
             "calm_runs": [self.calm_runs, self.runs],
@@ -136,7 +152,7 @@ fn floor_seconds(run: &Run) -> f64 {
 impl Report {
     /// Nothing yet.
     pub(super) fn new(machine: String) -> Self {
-        Self { machine, outcomes: Vec::new(), failures: Vec::new() }
+        Self { machine, outcomes: Vec::new(), into_mysql: Vec::new(), failures: Vec::new() }
     }
 
     /// Takes the medians of a workload's runs.
@@ -160,6 +176,10 @@ impl Report {
             let hand = outcome.hand.iter().map(|(way, rate)| format!("{way}: {rate:.0}"));
             let hand = hand.collect::<Vec<_>>().join(", ");
             lines.push(format!("by hand, {}: {hand}", outcome.workload.name));
+            let modes = MODES.iter().zip(&outcome.modes);
+            let modes = modes.map(|((name, _), mode)| format!("{name}: {:.0}", mode.rows_per_s));
+            let modes = modes.collect::<Vec<_>>().join(", ");
+            lines.push(format!("both, {}, {modes}", outcome.workload.name));
             if BLOCKED_MAX.as_secs_f64() <= outcome.blocked_seconds {
                 lines.push(format!(
                     "{}: not all rows were staged while the target was blocked, for {} s",
@@ -168,6 +188,7 @@ impl Report {
                 ));
             }
         }
+        lines.extend(self.into_mysql.iter().map(IntoMySql::line));
         lines.extend(self.failures.iter().map(|failure| format!("FAILED {failure}")));
         lines.join("\n")
     }
@@ -177,6 +198,7 @@ impl Report {
         let value = json!({
             "machine": self.machine,
             "workloads": self.outcomes.iter().map(Outcome::json).collect::<Vec<_>>(),
+            "into_mysql": self.into_mysql.iter().map(IntoMySql::json).collect::<Vec<_>>(),
             "failures": self.failures,
         });
         let file = folder.join("failback.json");
