@@ -201,12 +201,26 @@ impl Ahead {
     }
 }
 
-/// The beginning of a statement.
+/// The beginning of a statement. Not from its first text on: that may be a value, or a password of another server.
 fn shown(statement: &[u8]) -> String {
-    let part = statement.get(..SHOWN_BYTES_MAX).unwrap_or(statement);
-    let mut shown = String::from_utf8_lossy(part).into_owned();
-    if part.len() < statement.len() {
+    let text = statement.iter().position(|byte| b"'\"".contains(byte));
+    let end = text.unwrap_or(statement.len()).min(SHOWN_BYTES_MAX);
+    let mut shown = String::from_utf8_lossy(statement.get(..end).unwrap_or(statement)).into_owned();
+    if end < statement.len() {
         shown.push('…');
     }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SHOWN_BYTES_MAX, shown};
+
+    #[test]
+    fn no_text_of_a_statement_is_shown() {
+        assert_eq!(shown(b"ALTER TABLE t DROP a"), "ALTER TABLE t DROP a");
+        let remote = b"CREATE TABLE t (a INT) CONNECTION='mysql://u:secret@h/d/t'";
+        assert_eq!(shown(remote), "CREATE TABLE t (a INT) CONNECTION=…");
+        assert_eq!(shown(&[b'x'; 1_000]).len(), SHOWN_BYTES_MAX + "…".len());
+    }
 }
