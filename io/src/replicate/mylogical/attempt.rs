@@ -93,17 +93,16 @@ impl<D: Dial> Attempt<D> {
         self.check_identity(&facts, &store).await?;
         let from = place.resumable().to_string().replace('\n', "");
         info!(position = %from, "replication starts");
-        let columns = if facts.asks_for_columns {
-            let columns = self.columns(&mut session, &facts, place.resumable());
+        let mut columns = None;
+        if facts.asks_for_columns {
             let mut stop = landing.stop.clone();
-            tokio::select! {
+            let asked = tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return Ok(()),
-                columns = columns => Some(columns?),
-            }
-        } else {
-            None
-        };
+                asked = self.columns(session, &facts, place.resumable()) => asked?,
+            };
+            (session, columns) = (asked.0, Some(asked.1));
+        }
         let options = self.source_options(&facts, &ground, columns);
         let source = MySqlSource::start(session, options, ordinals.clone(), landing.clock).await;
         let source = source.map_err(|error| trouble_of_source(&error))?;

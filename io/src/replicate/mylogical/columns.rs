@@ -18,32 +18,33 @@ use crate::source::mysql::statements;
 const TABLE_DENIED: u16 = 1142;
 
 impl<D: Dial> Attempt<D> {
-    /// Asks the catalog, and reads which statements a stream that begins after `position` has not passed yet.
+    /// Asks the catalog, and reads which statements a stream that begins after `position` has not passed yet. Returns a
+    /// session for that stream as well: reading may take so long that the server ends one that does nothing.
     pub(super) async fn columns(
         &self,
-        session: &mut ReplicaSession<D>,
+        mut session: ReplicaSession<D>,
         facts: &Facts,
         position: &GtidPosition,
-    ) -> Result<MySqlColumns, Trouble> {
+    ) -> Result<(ReplicaSession<D>, MySqlColumns), Trouble> {
         let Self { settings, landing, .. } = self;
         let database = &settings.source.database;
-        let read = Columns::read(session, facts.flavor, database).await;
+        let read = Columns::read(&mut session, facts.flavor, database).await;
         let Columns { looked, tables } = read.map_err(|error| denied(error, database))?;
         let limits = TransactionLimits::default();
         let (at, checksum) = (position.clone(), facts.checksum);
         let mut statements = MySqlStatements::new(at, looked, database, checksum, limits);
         if !statements.is_over() {
             info!("the statements of the source since the position are read before its rows");
-            let session = ReplicaSession::open(&landing.dial, &settings.source).await;
-            let session = session.map_err(|error| {
-                Trouble::settings("could not connect to source database", &error)
-            })?;
             let of = (&self.replica(), HEARTBEAT);
             statements::read_ahead(session, of, position, &mut statements, landing.clock)
                 .await
                 .map_err(|error| trouble_of_source(&error))?;
+            let opened = ReplicaSession::open(&landing.dial, &settings.source).await;
+            session = opened.map_err(|error| {
+                Trouble::settings("could not connect to source database", &error)
+            })?;
         }
-        Ok(statements.columns(tables))
+        Ok((session, statements.columns(tables)))
     }
 }
 
