@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use replicator_io::mysql::session::{MySqlOptions, MySqlSession};
 use replicator_tests::moving::Moving;
 use replicator_tests::mysql::{Kind, MariaDbVersion, Server};
 use replicator_tests::wait_until;
@@ -126,6 +127,26 @@ async fn a09_w13_names_that_were_asked_for_are_only_of_rows_that_they_are_true_f
         );
         ensure!(log.contains("ALTER TABLE t MODIFY a INT AFTER b"), "{log}");
         Ok(())
+    })
+    .await
+}
+
+/// What asking for columns relies on.
+#[tokio::test]
+async fn a_table_that_a_transaction_has_read_nothing_of_is_not_altered_meanwhile() -> Result<()> {
+    on_both(async |kind| {
+        let server = Server::shared(kind)?;
+        server.run("CREATE DATABASE IF NOT EXISTS kept; CREATE TABLE kept.t (a INT)")?;
+        let conninfo = server.conninfo("kept").parse()?;
+        let options = MySqlOptions { lock_wait: SAID_MAX, idle: SAID_MAX };
+        let mut reader = MySqlSession::open(&conninfo, &options).await?;
+        reader.query("START TRANSACTION READ ONLY").await?;
+        reader.query("SELECT 1 FROM `kept`.`t` LIMIT 0").await?;
+        let alter = "SET SESSION lock_wait_timeout = 1; ALTER TABLE kept.t ADD b INT FIRST";
+        let refused = server.run(alter);
+        ensure!(refused.is_err(), "{refused:?}");
+        reader.query("COMMIT").await?;
+        server.run(alter).map(drop)
     })
     .await
 }
