@@ -167,14 +167,8 @@ impl Stage {
 
         self.clear().await?;
         let ours = self.start_ours(&[]).await?;
-        let ingest = ours.timed(feed.send(&ours.place, Promises::Never)).await?;
-        let promised = async {
-            feed.promise_all(&ours.place).await?;
-            self.arrived(workload).await
-        };
-        let apply = ours.timed(promised).await?;
+        let (ingest, apply) = ours.one_by_one(feed, self.arrived(workload)).await?;
         ensure!(self.digest().await? == digest, "the target has other rows than by hand");
-        ours.stop().await?;
 
         let both = self.both(workload, feed, &[], &digest).await?;
         let mut modes = Vec::new();
@@ -199,14 +193,8 @@ impl Stage {
         digest: &str,
     ) -> Result<Step> {
         self.clear().await?;
-        let ours = self.start_ours(flags).await?;
-        let sent = async {
-            feed.send(&ours.place, Promises::Regularly).await?;
-            self.arrived(workload).await
-        };
-        let both = ours.timed(sent).await?;
+        let both = self.start_ours(flags).await?.both(feed, self.arrived(workload)).await?;
         ensure!(self.digest().await? == digest, "the target has other rows than by hand");
-        ours.stop().await?;
         Ok(both)
     }
 
@@ -298,6 +286,33 @@ impl Ours {
         })
         .await?;
         Ok(Self { replicator, place })
+    }
+
+    /// All rows are staged, then all are applied, which is when `arrived` returns; then our process stops.
+    async fn one_by_one(
+        self,
+        feed: &Feed,
+        arrived: impl Future<Output = Result<()>>,
+    ) -> Result<(Step, Step)> {
+        let ingest = self.timed(feed.send(&self.place, Promises::Never)).await?;
+        let promised = async {
+            feed.promise_all(&self.place).await?;
+            arrived.await
+        };
+        let apply = self.timed(promised).await?;
+        self.stop().await?;
+        Ok((ingest, apply))
+    }
+
+    /// Rows are applied while others come.
+    async fn both(self, feed: &Feed, arrived: impl Future<Output = Result<()>>) -> Result<Step> {
+        let sent = async {
+            feed.send(&self.place, Promises::Regularly).await?;
+            arrived.await
+        };
+        let both = self.timed(sent).await?;
+        self.stop().await?;
+        Ok(both)
     }
 
     /// Measures what our process does meanwhile.

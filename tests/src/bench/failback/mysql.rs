@@ -10,7 +10,7 @@ use replicator_tests::mysql::{Kind, Server};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::feed::{Entry, Feed, Promises};
+use super::feed::{Entry, Feed};
 use super::{DATABASE, Ours, POLL_INTERVAL, STEP_MAX, Step, Workload};
 use crate::report::middle;
 
@@ -96,24 +96,11 @@ impl Stage<'_> {
         }
         self.clear()?;
         let ours = self.start_ours().await?;
-        let ingest = ours.timed(feed.send(&ours.place, Promises::Never)).await?;
-        let promised = async {
-            feed.promise_all(&ours.place).await?;
-            self.arrived(workload).await
-        };
-        let apply = ours.timed(promised).await?;
+        let (ingest, apply) = ours.one_by_one(feed, self.arrived(workload)).await?;
         ensure!(self.digest().await? == digest, "the target has other rows than by hand");
-        ours.stop().await?;
-
         self.clear()?;
-        let ours = self.start_ours().await?;
-        let sent = async {
-            feed.send(&ours.place, Promises::Regularly).await?;
-            self.arrived(workload).await
-        };
-        let both = ours.timed(sent).await?;
+        let both = self.start_ours().await?.both(feed, self.arrived(workload)).await?;
         ensure!(self.digest().await? == digest, "the target has other rows than by hand");
-        ours.stop().await?;
         Ok(Run { hand, ingest, apply, both })
     }
 
