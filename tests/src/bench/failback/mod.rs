@@ -61,9 +61,10 @@ pub(crate) struct Workload {
 const MODES: [(&str, &str); 2] =
     [("best effort", "--bestEffortOnly"), ("immediate", "--immediate")];
 
-/// The names of all workloads.
-pub(crate) fn names() -> [&'static str; 3] {
-    workloads(Scale::Quick).map(|workload| workload.name)
+/// The names of all workloads. Those of MySQL and MariaDB are the first one, into them.
+pub(crate) fn names() -> Vec<&'static str> {
+    let here = workloads(Scale::Quick).map(|workload| workload.name);
+    here.into_iter().chain(Kind::ALL.map(Kind::name)).collect()
 }
 
 fn workloads(scale: Scale) -> [Workload; 3] {
@@ -119,8 +120,9 @@ pub(crate) async fn bench(
     let client = server.create_database(DATABASE).await?;
     let stage = Stage { server, client, folder };
     let mut report = Report::new(stage.machine().await?);
+    let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
     for workload in workloads(scale) {
-        if !wanted.is_empty() && !wanted.iter().any(|name| name == workload.name) {
+        if !wants(workload.name) {
             continue;
         }
         let feed = Feed::of(&workload);
@@ -132,13 +134,13 @@ pub(crate) async fn bench(
             }
         }
         report.push(workload, feed.bytes, &done);
-        if workload.name == "single" {
-            for kind in Kind::ALL {
-                match mysql::bench(&stage.folder, kind, &workload, &feed, runs).await {
-                    Ok(into) => report.into_mysql.push(into),
-                    Err(error) => report.failures.push(format!("{kind:?}: {error:#}")),
-                }
-            }
+    }
+    let [single, ..] = workloads(scale);
+    let feed = Feed::of(&single);
+    for kind in Kind::ALL.into_iter().filter(|kind| wants(kind.name())) {
+        match mysql::bench(&stage.folder, kind, &single, &feed, runs).await {
+            Ok(into) => report.into_mysql.push(into),
+            Err(error) => report.failures.push(format!("{kind:?}: {error:#}")),
         }
     }
     report.write_json(&stage.folder)?;
