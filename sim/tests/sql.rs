@@ -5,6 +5,7 @@
 mod sql {
     pub mod adapters;
     pub mod fixture;
+    pub mod rows;
     pub mod sessions;
     pub mod waiting;
 }

@@ -290,8 +290,9 @@ impl Owner<'_> {
     async fn fits(&self, client: &Client, name: &str) -> Result<bool, Error> {
         // `$1` = schema, `$2` = name.
         let sql = format!(
-            "SELECT count(*), \
+            "SELECT count(*) AS all_columns, \
                     count(CASE WHEN a.attname IN ('nanos', 'logical', 'key', 'mut') THEN 1 END) \
+                    AS our_columns \
                FROM {catalog}pg_catalog.pg_class c \
                JOIN {catalog}pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
                JOIN {catalog}pg_catalog.pg_attribute a ON a.attrelid = c.oid \

@@ -2,13 +2,13 @@
 use replicator_core::model::ident::TableName;
 
 use super::table::TableDef;
-use super::value::Type;
+use super::value::{Type, Value};
 
 /// A statement.
 #[derive(Clone, Debug)]
 pub(super) enum Statement {
     Select(Select),
-    Insert(Insert),
+    Insert(Box<Insert>),
     Update(Update),
     Delete(Delete),
     /// `COPY … FROM STDIN` in text.
@@ -22,6 +22,12 @@ pub(super) enum Statement {
     CreateDatabase,
     /// `CREATE TABLE IF NOT EXISTS`.
     CreateTable(Box<TableDef>),
+    /// `ALTER TABLE table ADD COLUMN IF NOT EXISTS column`, which must be there.
+    HasColumn(TableName, String),
+    /// `CREATE INDEX`. No query needs one.
+    CreateIndex,
+    /// `WITH name AS (first) then`.
+    With(Box<With>),
     Begin,
     Commit,
     Rollback,
@@ -33,6 +39,27 @@ pub(super) enum Statement {
     /// A question about the catalog, as text.
     Question(String),
     Empty,
+}
+
+impl Statement {
+    /// What it returns, if it changes rows.
+    pub(super) fn returning(&self) -> &[Item] {
+        if let Self::Insert(insert) = self {
+            &insert.returning
+        } else if let Self::Delete(delete) = self {
+            &delete.returning
+        } else {
+            &[]
+        }
+    }
+}
+
+/// `WITH name AS (first) then`.
+#[derive(Clone, Debug)]
+pub(super) struct With {
+    pub(super) name: String,
+    pub(super) first: Statement,
+    pub(super) then: Statement,
 }
 
 /// `INSERT INTO table AS alias (columns) rows ON CONFLICT … RETURNING …`.
@@ -53,7 +80,7 @@ pub(super) enum Rows {
     Select(Select),
 }
 
-/// `ON CONFLICT (columns) DO NOTHING`, if nothing is set, or `DO UPDATE SET … WHERE filter`.
+/// `ON CONFLICT (columns) DO NOTHING`, if nothing is set, with no columns for any unique index, or `DO UPDATE SET … WHERE filter`.
 #[derive(Clone, Debug)]
 pub(super) struct Conflict {
     pub(super) columns: Vec<String>,
@@ -71,20 +98,27 @@ pub(super) struct Update {
     pub(super) filter: Option<Expr>,
 }
 
-/// `DELETE FROM table WHERE …`.
+/// `DELETE FROM table WHERE … ORDER BY … LIMIT … RETURNING …`.
 #[derive(Clone, Debug)]
 pub(super) struct Delete {
     pub(super) table: TableName,
     pub(super) filter: Option<Expr>,
+    pub(super) order: Vec<(Expr, bool)>,
+    pub(super) limit: Option<Expr>,
+    pub(super) returning: Vec<Item>,
 }
 
-/// `SELECT items FROM from WHERE filter ORDER BY order FOR SHARE`.
+/// `SELECT DISTINCT ON distinct items FROM from WHERE filter ORDER BY order LIMIT limit FOR SHARE`.
 #[derive(Clone, Debug)]
 pub(super) struct Select {
+    /// What the rows that stay differ in: if this is empty, in all that is selected.
+    pub(super) distinct: Option<Vec<Expr>>,
     pub(super) items: Vec<Item>,
     pub(super) from: Vec<From>,
     pub(super) filter: Option<Expr>,
-    pub(super) order: Vec<Expr>,
+    /// Each with whether the greatest comes first.
+    pub(super) order: Vec<(Expr, bool)>,
+    pub(super) limit: Option<Expr>,
     pub(super) share: bool,
 }
 
@@ -98,9 +132,20 @@ pub(super) struct Item {
 /// Where rows come from.
 #[derive(Clone, Debug)]
 pub(super) enum From {
-    Table { name: TableName, alias: String },
-    Unnest { lists: Vec<Expr>, alias: String, columns: Vec<String> },
-    Select { query: Box<Select>, alias: String },
+    Table {
+        name: TableName,
+        alias: String,
+    },
+    Unnest {
+        lists: Vec<Expr>,
+        alias: String,
+        columns: Vec<String>,
+    },
+    /// Several are joined by `UNION ALL`.
+    Select {
+        queries: Vec<Select>,
+        alias: String,
+    },
 }
 
 /// An operator with two sides.
@@ -113,6 +158,7 @@ pub(super) enum Op {
     LessEqual,
     Add,
     Subtract,
+    Multiply,
     Divide,
     Join,
 }
@@ -134,11 +180,22 @@ pub(super) enum Expr {
     Cast(Box<Self>, Type),
     Binary(Op, Box<Self>, Box<Self>),
     Not(Box<Self>),
+    IsNull(Box<Self>),
     /// One WHEN, one ELSE.
     Case(Box<[Self; 3]>),
     /// A function without arguments.
     Call(String),
+    Coalesce(Vec<Self>),
+    Floor(Box<Self>),
+    /// Of all rows that a query finds.
+    Max(Box<Self>),
+    /// How many rows a query finds, as a column of each.
+    CountOver,
+    /// What was found out before.
+    Known(Value),
     Array(Vec<Self>),
+    /// `ARRAY(SELECT …)`.
+    ArraySelect(Box<Select>),
     /// `(a, b)`.
     Tuple(Vec<Self>),
     /// `a = ANY(list)`.
@@ -152,6 +209,36 @@ pub(super) enum Expr {
 }
 
 impl Expr {
+    /// What the aggregates in it are of, from left to right.
+    pub(super) fn aggregates(&self) -> Vec<&Self> {
+        if let Self::Max(inner) = self {
+            return vec![inner];
+        }
+        let list: Vec<&Self> = if let Self::Binary(_, left, right) = self {
+            vec![left, right]
+        } else if let Self::Coalesce(list) = self {
+            list.iter().collect()
+        } else {
+            Vec::new()
+        };
+        list.into_iter().flat_map(Self::aggregates).collect()
+    }
+
+    /// The same with values in the places of its aggregates.
+    pub(super) fn folded(&self, values: &mut impl Iterator<Item = Value>) -> Self {
+        if let Self::Max(_) = self {
+            return Self::Known(values.next().unwrap_or(Value::Null));
+        }
+        if let Self::Binary(op, left, right) = self {
+            let left = Box::new(left.folded(values));
+            return Self::Binary(*op, left, Box::new(right.folded(values)));
+        }
+        if let Self::Coalesce(list) = self {
+            return Self::Coalesce(list.iter().map(|one| one.folded(values)).collect());
+        }
+        self.clone()
+    }
+
     /// The parts of a condition that must all hold.
     pub(super) fn conjuncts(&self) -> Vec<&Self> {
         let Self::Binary(Op::And, left, right) = self else { return vec![self] };

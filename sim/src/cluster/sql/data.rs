@@ -179,6 +179,8 @@ pub(super) struct Work<'a> {
     pub(super) tx: &'a mut Tx,
     /// The rows that the statement changed.
     pub(super) touched: Vec<Touch>,
+    /// What goes before the statement, by its name: the names of its columns, and its rows.
+    pub(super) with: BTreeMap<String, (Vec<String>, Vec<Row>)>,
 }
 
 impl Work<'_> {

@@ -1,23 +1,24 @@
 //! Expressions and queries.
-use replicator_core::dialect::Product;
 use std::sync::Arc;
 
 use super::ast::{Expr, From, Op, Select};
 use super::data::{Key, Row, Work};
 use super::error::{Halt, SqlError};
-use super::lock::{Lock, Mode};
 use super::table::TableDef;
-use super::value::{Base, Value};
+use super::value::{Base, DECIMAL, Value};
 use crate::os::wall_micros;
 
 /// From 1970 to 2000, in microseconds.
 const MICROS_TO_2000: i64 = 946_684_800_000_000;
 
+/// Where PostgreSQL keeps a row. Here that is its key.
+pub(super) const CTID: &str = "ctid";
+
 /// What names mean at some place of a statement.
 #[derive(Clone, Copy)]
 pub(super) struct Scope<'a> {
     pub(super) params: &'a [Value],
-    row: Option<Named<'a>>,
+    pub(super) row: Option<Named<'a>>,
     outer: Option<&'a Self>,
 }
 
@@ -47,7 +48,7 @@ impl<'a> Scope<'a> {
         Scope { params: self.params, row: Some(row), outer: Some(self) }
     }
 
-    fn rows(&self) -> impl Iterator<Item = &Named<'a>> {
+    pub(super) fn rows(&self) -> impl Iterator<Item = &Named<'a>> {
         std::iter::successors(Some(self), |scope| scope.outer)
             .filter_map(|scope| scope.row.as_ref())
     }
@@ -55,6 +56,9 @@ impl<'a> Scope<'a> {
     fn column(&self, of: Option<&str>, name: &str) -> Result<Value, SqlError> {
         let meant = self.rows().filter(|row| of.is_none_or(|of| row.alias == of));
         let found = meant.into_iter().find_map(|row| {
+            if let Some((_, key)) = row.place.filter(|_| name == CTID) {
+                return Some(Value::List(key.clone()));
+            }
             let place = match row.columns {
                 Columns::Table(def) => def.column(name).ok(),
                 Columns::Names(names) => names.iter().position(|column| column == name),
@@ -70,31 +74,6 @@ impl<'a> Scope<'a> {
 type Found<'f, 'w> = &'f mut dyn FnMut(&mut Work<'w>, &Scope<'_>) -> Result<(), Halt>;
 
 impl<'w> Work<'w> {
-    /// Runs a query. The rows come in the order that it asks for.
-    pub(super) fn select(&mut self, query: &Select, scope: &Scope<'_>) -> Result<Vec<Row>, Halt> {
-        let mut found: Vec<(Row, Row)> = Vec::new();
-        let mut take = |work: &mut Self, scope: &Scope<'_>| {
-            if query.share || work.data.product == Product::Cockroach {
-                for (table, key) in scope.rows().filter_map(|row| row.place) {
-                    work.lock(Lock::Row(table, key.clone()), Mode::Share)?;
-                }
-            }
-            let mut row = Row::new();
-            for item in &query.items {
-                match (&item.expr, &scope.row) {
-                    (Expr::Star, Some(source)) => row.extend_from_slice(source.row),
-                    (expr, _) => row.push(work.eval(expr, scope)?),
-                }
-            }
-            let order = query.order.iter().map(|expr| work.eval(expr, scope));
-            found.push((order.collect::<Result<_, _>>()?, row));
-            Ok(())
-        };
-        self.join(&query.from, query.filter.as_ref(), scope, &mut take)?;
-        found.sort_by(|(a, _), (b, _)| a.cmp(b));
-        Ok(found.into_iter().map(|(_, row)| row).collect())
-    }
-
     /// Calls `found` for each combination of rows that passes.
     pub(super) fn join(
         &mut self,
@@ -107,6 +86,14 @@ impl<'w> Work<'w> {
             return if self.holds(filter, scope)? { found(self, scope) } else { Ok(()) };
         };
         match first {
+            From::Table { name, alias } if self.with.contains_key(&name.table) => {
+                let (names, rows) = self.with[&name.table].clone();
+                for row in rows {
+                    let columns = Columns::Names(&names);
+                    let scope = scope.with(Named { alias, columns, row: &row, place: None });
+                    self.join(rest, filter, &scope, found)?;
+                }
+            }
             From::Table { name, alias } => {
                 let table = self.data.find(name)?;
                 let def = Arc::clone(&self.data.tables[table]);
@@ -124,12 +111,14 @@ impl<'w> Work<'w> {
                     self.join(rest, filter, &scope, found)?;
                 }
             }
-            From::Select { query, alias } => {
-                let names = names_of(query)?;
-                for row in self.select(query, scope)? {
-                    let columns = Columns::Names(&names);
-                    let scope = scope.with(Named { alias, columns, row: &row, place: None });
-                    self.join(rest, filter, &scope, found)?;
+            From::Select { queries, alias } => {
+                let names = names_of(&queries[0])?;
+                for query in queries {
+                    for row in self.select(query, scope)? {
+                        let columns = Columns::Names(&names);
+                        let scope = scope.with(Named { alias, columns, row: &row, place: None });
+                        self.join(rest, filter, &scope, found)?;
+                    }
                 }
             }
         }
@@ -205,6 +194,20 @@ impl<'w> Work<'w> {
                 let inner = self.eval(inner, scope)?;
                 if let Value::Bool(value) = inner { Value::Bool(!value) } else { Value::Null }
             }
+            Expr::IsNull(inner) => Value::Bool(self.eval(inner, scope)? == Value::Null),
+            Expr::Known(value) => value.clone(),
+            Expr::Coalesce(list) => self.coalesce(list, scope)?,
+            Expr::Floor(inner) => {
+                let inner = self.eval(inner, scope)?;
+                let Value::Decimal(parts) = inner else { return Ok(inner) };
+                Value::Decimal(parts - parts.rem_euclid(DECIMAL))
+            }
+            // Until all rows are there.
+            Expr::CountOver => Value::Null,
+            Expr::ArraySelect(query) => {
+                let rows = self.select(query, scope)?.into_iter();
+                Value::List(rows.filter_map(|row| row.into_iter().next()).collect())
+            }
             Expr::Case(parts) => {
                 let [when, then, otherwise] = &**parts;
                 let when = self.holds(Some(when), scope)?;
@@ -234,19 +237,33 @@ impl<'w> Work<'w> {
                 Value::Bool(self.select(query, scope)?.contains(&one))
             }
             Expr::Exists(query) => Value::Bool(!self.select(query, scope)?.is_empty()),
-            Expr::Scalar(query) => {
-                let mut rows = self.select(query, scope)?;
-                let row = rows.pop().unwrap_or_default();
-                if !rows.is_empty() {
-                    let message = "more than one row returned by a subquery used as an expression";
-                    return Err(SqlError::new("21000", message).into());
-                }
-                row.into_iter().next().unwrap_or(Value::Null)
-            }
-            Expr::Star | Expr::Call(_) => {
+            Expr::Scalar(query) => self.scalar(query, scope)?,
+            Expr::Star | Expr::Max(_) | Expr::Call(_) => {
                 return Err(SqlError::unknown(&format!("the expression {expr:?}")).into());
             }
         })
+    }
+
+    /// The first value that is not NULL.
+    fn coalesce(&mut self, list: &[Expr], scope: &Scope<'_>) -> Result<Value, Halt> {
+        for expr in list {
+            let value = self.eval(expr, scope)?;
+            if value != Value::Null {
+                return Ok(value);
+            }
+        }
+        Ok(Value::Null)
+    }
+
+    /// The only value of the only row.
+    fn scalar(&mut self, query: &Select, scope: &Scope<'_>) -> Result<Value, Halt> {
+        let mut rows = self.select(query, scope)?;
+        let row = rows.pop().unwrap_or_default();
+        if !rows.is_empty() {
+            let message = "more than one row returned by a subquery used as an expression";
+            return Err(SqlError::new("21000", message).into());
+        }
+        Ok(row.into_iter().next().unwrap_or(Value::Null))
     }
 }
 
@@ -263,9 +280,15 @@ fn binary(op: Op, left: Value, right: Value) -> Result<Value, SqlError> {
         Op::Less => return Ok(Value::Bool(left < right)),
         Op::LessEqual => return Ok(Value::Bool(left <= right)),
         Op::Join => return Ok(Value::Text(left.to_text() + &right.to_text())),
-        Op::Add | Op::Subtract | Op::Divide => (),
+        Op::Add | Op::Subtract | Op::Multiply | Op::Divide => (),
     }
     match (op, &left, &right) {
+        (Op::Subtract, Value::Decimal(from), Value::Decimal(less)) => {
+            return Ok(Value::Decimal(from - less));
+        }
+        (Op::Multiply, Value::Decimal(parts), Value::Int(times)) => {
+            return Ok(Value::Decimal(parts * i128::from(*times)));
+        }
         (Op::Add, Value::Time(time), Value::Span(span)) => return Ok(Value::Time(time + span)),
         (Op::Subtract, Value::Time(to), Value::Time(from)) => return Ok(Value::Span(to - from)),
         _ => (),
@@ -280,6 +303,8 @@ fn binary(op: Op, left: Value, right: Value) -> Result<Value, SqlError> {
         left.checked_add(right)
     } else if op == Op::Subtract {
         left.checked_sub(right)
+    } else if op == Op::Multiply {
+        left.checked_mul(right)
     } else {
         left.checked_div(right)
     };
@@ -309,7 +334,12 @@ fn is_column(expr: &Expr, alias: &str, name: &str) -> bool {
 /// have to look closer.
 fn is_given(expr: &Expr, alias: &str, scope: &Scope<'_>) -> bool {
     match expr {
-        Expr::Null | Expr::Bool(_) | Expr::Int(_) | Expr::Text(_) | Expr::Param(_) => true,
+        Expr::Null
+        | Expr::Bool(_)
+        | Expr::Int(_)
+        | Expr::Text(_)
+        | Expr::Known(_)
+        | Expr::Param(_) => true,
         Expr::Column { of, name } => {
             of.as_deref().is_some_and(|of| of != alias && scope.column(Some(of), name).is_ok())
         }
@@ -317,8 +347,14 @@ fn is_given(expr: &Expr, alias: &str, scope: &Scope<'_>) -> bool {
         Expr::Star
         | Expr::Binary(..)
         | Expr::Not(_)
+        | Expr::IsNull(_)
         | Expr::Case(_)
         | Expr::Call(_)
+        | Expr::Coalesce(_)
+        | Expr::Floor(_)
+        | Expr::Max(_)
+        | Expr::CountOver
+        | Expr::ArraySelect(_)
         | Expr::Array(_)
         | Expr::Tuple(_)
         | Expr::Any(..)

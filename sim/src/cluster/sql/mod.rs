@@ -28,6 +28,7 @@ mod knobs;
 mod lock;
 mod parse;
 mod run;
+mod select;
 mod session;
 mod table;
 mod token;
@@ -235,6 +236,7 @@ fn tuple(row: &[Value]) -> Tuple {
         other @ (Value::Bool(_)
         | Value::Bytes(_)
         | Value::Time(_)
+        | Value::Decimal(_)
         | Value::Span(_)
         | Value::List(_)) => {
             panic!("{other:?} in a simulated row")

@@ -5,7 +5,9 @@ mod table;
 
 use replicator_core::model::ident::TableName;
 
-use super::ast::{Conflict, Delete, From, Insert, Item, Rows, Select, Statement, Update};
+use super::ast::{
+    Conflict, Delete, Expr, From, Insert, Item, Rows, Select, Statement, Update, With,
+};
 use super::error::SqlError;
 use super::token::{Token, tokens};
 
@@ -147,13 +149,22 @@ impl Parser<'_> {
         Ok(if self.takes("SELECT") {
             Statement::Select(self.select()?)
         } else if self.takes("INSERT INTO") {
-            Statement::Insert(self.insert()?)
+            Statement::Insert(Box::new(self.insert()?))
         } else if self.takes("UPDATE") {
             Statement::Update(self.update()?)
         } else if self.takes("DELETE FROM") {
             let table = self.table_name()?;
             let filter = if self.takes("WHERE") { Some(self.expr()?) } else { None };
-            Statement::Delete(Delete { table, filter })
+            let (order, limit) = (self.order()?, self.limit()?);
+            let returning = if self.takes("RETURNING") { self.items()? } else { Vec::new() };
+            Statement::Delete(Delete { table, filter, order, limit, returning })
+        } else if self.takes("WITH") {
+            let name = self.name()?;
+            self.needs("AS")?;
+            self.needs_sign("(")?;
+            let first = self.statement()?;
+            self.needs_sign(")")?;
+            Statement::With(Box::new(With { name, first, then: self.statement()? }))
         } else if self.takes("COPY") {
             let table = self.table_name()?;
             let columns = self.in_parens(Self::name)?;
@@ -166,6 +177,15 @@ impl Parser<'_> {
         } else if self.takes("CREATE DATABASE IF NOT EXISTS") {
             self.name()?;
             Statement::CreateDatabase
+        } else if self.takes("CREATE INDEX IF NOT EXISTS") {
+            self.at = self.tokens.len();
+            Statement::CreateIndex
+        } else if self.takes("ALTER TABLE") {
+            let table = self.table_name()?;
+            self.needs("ADD COLUMN IF NOT EXISTS")?;
+            let column = self.name()?;
+            self.at = self.tokens.len();
+            Statement::HasColumn(table, column)
         } else if self.takes("CREATE TABLE") {
             self.takes("IF NOT EXISTS");
             Statement::CreateTable(Box::new(self.create_table()?))
@@ -196,12 +216,26 @@ impl Parser<'_> {
 
     /// After the word SELECT.
     fn select(&mut self) -> Result<Select, SqlError> {
+        let distinct = if self.takes("DISTINCT ON") {
+            Some(self.in_parens(Self::expr)?)
+        } else {
+            self.takes("DISTINCT").then(Vec::new)
+        };
         let items = self.items()?;
         let from = if self.takes("FROM") { self.list(Self::from)? } else { Vec::new() };
         let filter = if self.takes("WHERE") { Some(self.expr()?) } else { None };
-        let order = if self.takes("ORDER BY") { self.list(Self::expr)? } else { Vec::new() };
+        let (order, limit) = (self.order()?, self.limit()?);
         let share = self.takes("FOR SHARE");
-        Ok(Select { items, from, filter, order, share })
+        Ok(Select { distinct, items, from, filter, order, limit, share })
+    }
+
+    fn order(&mut self) -> Result<Vec<(Expr, bool)>, SqlError> {
+        let one = |parser: &mut Self| Ok((parser.expr()?, parser.takes("DESC")));
+        if self.takes("ORDER BY") { self.list(one) } else { Ok(Vec::new()) }
+    }
+
+    fn limit(&mut self) -> Result<Option<Expr>, SqlError> {
+        if self.takes("LIMIT") { self.expr().map(Some) } else { Ok(None) }
     }
 
     fn items(&mut self) -> Result<Vec<Item>, SqlError> {
@@ -215,11 +249,10 @@ impl Parser<'_> {
     fn from(&mut self) -> Result<From, SqlError> {
         let lateral = self.takes("LATERAL");
         if self.takes_sign("(") {
-            self.needs("SELECT")?;
-            let query = Box::new(self.select()?);
+            let queries = self.queries()?;
             self.needs_sign(")")?;
             self.needs("AS")?;
-            return Ok(From::Select { query, alias: self.name()? });
+            return Ok(From::Select { queries, alias: self.name()? });
         }
         if self.takes("unnest") {
             let lists = self.in_parens(Self::expr)?;
@@ -233,6 +266,23 @@ impl Parser<'_> {
         }
         let name = self.table_name()?;
         Ok(From::Table { alias: self.alias(&name)?, name })
+    }
+
+    /// `SELECT …`, or several in parentheses with `UNION ALL` between them.
+    fn queries(&mut self) -> Result<Vec<Select>, SqlError> {
+        if self.takes("SELECT") {
+            return Ok(vec![self.select()?]);
+        }
+        let mut queries = Vec::new();
+        loop {
+            self.needs_sign("(")?;
+            self.needs("SELECT")?;
+            queries.push(self.select()?);
+            self.needs_sign(")")?;
+            if !self.takes("UNION ALL") {
+                return Ok(queries);
+            }
+        }
     }
 
     fn insert(&mut self) -> Result<Insert, SqlError> {
@@ -252,7 +302,8 @@ impl Parser<'_> {
     }
 
     fn conflict(&mut self) -> Result<Conflict, SqlError> {
-        let columns = self.in_parens(Self::name)?;
+        let named = self.peek() == Some(&Token::Sign("("));
+        let columns = if named { self.in_parens(Self::name)? } else { Vec::new() };
         if self.takes("DO NOTHING") {
             return Ok(Conflict { columns, set: Vec::new(), filter: None });
         }
@@ -262,7 +313,7 @@ impl Parser<'_> {
         Ok(Conflict { columns, set, filter })
     }
 
-    fn assignment(&mut self) -> Result<(String, super::ast::Expr), SqlError> {
+    fn assignment(&mut self) -> Result<(String, Expr), SqlError> {
         let name = self.name()?;
         self.needs_sign("=")?;
         Ok((name, self.expr()?))
@@ -285,7 +336,7 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_refused_with_its_text() {
-        for sql in ["VACUUM", "SELECT 1 LIMIT 1", "DELETE FROM t USING u", "LOCK TABLE t"] {
+        for sql in ["VACUUM", "SELECT 1 OFFSET 1", "DELETE FROM t USING u", "LOCK TABLE t"] {
             let error = parse_one(sql).unwrap_err();
             assert_eq!(error.code, "0A000", "{sql}");
             assert!(error.message.contains(sql), "{error:?}");

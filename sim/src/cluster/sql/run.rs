@@ -2,11 +2,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::ast::{Conflict, Delete, Expr, Insert, Rows, Statement, Update};
+use replicator_core::dialect::Product;
+
+use super::ast::{Conflict, Delete, Expr, Insert, Rows, Statement, Update, With};
 use super::data::{Key, Row, Work};
 use super::error::{Halt, SqlError};
-use super::eval::{Columns, Named, Scope};
+use super::eval::{CTID, Columns, Named, Scope};
 use super::lock::{Lock, Mode};
+use super::select::in_order;
 use super::table::{Preset, TableDef, pick};
 use super::value::Value;
 
@@ -32,8 +35,15 @@ impl Answer {
 impl Work<'_> {
     /// Runs a statement on the tables. What only a session can do is not for here.
     pub(super) fn run(&mut self, statement: &Statement, params: &[Value]) -> Result<Answer, Halt> {
+        let answer = self.part(statement, params)?;
+        self.end_statement()?;
+        Ok(answer)
+    }
+
+    /// Runs a statement, or a part of one.
+    fn part(&mut self, statement: &Statement, params: &[Value]) -> Result<Answer, Halt> {
         let scope = Scope::new(params);
-        let answer = match statement {
+        Ok(match statement {
             Statement::Select(query) => Answer::rows(self.select(query, &scope)?),
             Statement::Insert(insert) => self.insert(insert, &scope)?,
             Statement::Update(update) => self.update(update, &scope)?,
@@ -53,6 +63,19 @@ impl Work<'_> {
                 self.data.create(TableDef::clone(table));
                 Answer::tag("CREATE TABLE")
             }
+            Statement::CreateIndex => Answer::tag("CREATE INDEX"),
+            Statement::HasColumn(table, column) => {
+                let table = self.data.find(table)?;
+                self.data.tables[table].column(column)?;
+                Answer::tag("ALTER TABLE")
+            }
+            Statement::With(with) => {
+                let With { name, first, then } = &**with;
+                let rows = self.part(first, params)?.rows;
+                let names = first.returning().iter().map(|item| item.name.clone()).collect();
+                self.with.insert(name.clone(), (names, rows));
+                self.part(then, params)?
+            }
             Statement::Copy { .. }
             | Statement::Begin
             | Statement::Commit
@@ -63,9 +86,7 @@ impl Work<'_> {
             | Statement::Defer
             | Statement::Question(_)
             | Statement::Empty => unreachable!("the session's own business"),
-        };
-        self.end_statement()?;
-        Ok(answer)
+        })
     }
 
     /// Inserts the rows of a COPY, in text.
@@ -107,7 +128,8 @@ impl Work<'_> {
                 let number = self.data.count();
                 Value::Text(format!("00000000-0000-4000-8000-{number:012x}"))
             }
-            Some(Preset::Now | Preset::Uuid) | None => Value::Null,
+            Some(Preset::Bool(value)) if !written.contains(&place) => Value::Bool(value),
+            Some(Preset::Now | Preset::Uuid | Preset::Bool(_)) | None => Value::Null,
         };
         columns.map(value).collect()
     }
@@ -205,6 +227,13 @@ impl Work<'_> {
         conflict: &Conflict,
         row: &Row,
     ) -> Result<Option<(Key, Row)>, Halt> {
+        if conflict.columns.is_empty() {
+            let found = def
+                .uniques
+                .iter()
+                .find_map(|unique| self.find(table, &unique.columns, &pick(&unique.columns, row)));
+            return Ok(found.and_then(|key| self.get(table, &key).cloned().map(|row| (key, row))));
+        }
         let columns = conflict.columns.iter().map(|name| def.column(name));
         let mut named: Vec<usize> = columns.collect::<Result<_, _>>()?;
         named.sort_unstable();
@@ -283,11 +312,42 @@ impl Work<'_> {
                 }
             }
         }
-        let tag = format!("DELETE {}", doomed.len());
-        for at in doomed {
-            self.write(table, Some(at), None)?;
+        self.cut(delete, &def, &mut doomed, scope)?;
+        let (tag, mut rows) = (format!("DELETE {}", doomed.len()), Vec::new());
+        for (key, row) in doomed {
+            if !delete.returning.is_empty() {
+                let columns = Columns::Table(&def);
+                let scope = scope.with(Named { alias, columns, row: &row, place: None });
+                let items = delete.returning.iter().map(|item| self.eval(&item.expr, &scope));
+                rows.push(items.collect::<Result<Row, Halt>>()?);
+            }
+            self.write(table, Some((key, row)), None)?;
         }
-        Ok(Answer { tag, rows: Vec::new() })
+        Ok(Answer { tag, rows })
+    }
+
+    /// Keeps the first rows only, which CockroachDB alone can.
+    fn cut(
+        &mut self,
+        delete: &Delete,
+        def: &TableDef,
+        doomed: &mut Vec<(Key, Row)>,
+        scope: &Scope<'_>,
+    ) -> Result<(), Halt> {
+        let Some(limit) = &delete.limit else { return Ok(()) };
+        if self.data.product == Product::Postgres {
+            return Err(SqlError::new("42601", "syntax error at or near \"ORDER\"").into());
+        }
+        let mut ordered = Vec::new();
+        for (key, row) in doomed.drain(..) {
+            let (alias, columns) = (&delete.table.table, Columns::Table(def));
+            let scope = scope.with(Named { alias, columns, row: &row, place: None });
+            ordered.push((self.order(&delete.order, &scope)?, (key, row)));
+        }
+        ordered.sort_by(|(one, _), (other, _)| in_order(one, other));
+        let limit = self.limit(limit, scope)?;
+        doomed.extend(ordered.into_iter().take(limit).map(|(_, at)| at));
+        Ok(())
     }
 
     /// The keys in `key = ANY(list)` or `(key) IN (SELECT …)`, so that no row need be compared to each.
@@ -304,6 +364,15 @@ impl Work<'_> {
             });
             !exprs.is_empty() && names.eq(def.key().iter().map(|column| Some(*column)))
         };
+        if let Some(Expr::Any(one, list)) = filter
+            && matches!(&**one, Expr::Column { name, .. } if name == CTID)
+            && let Value::List(list) = self.eval(list, scope)?
+        {
+            let keys = list
+                .into_iter()
+                .map(|key| if let Value::List(key) = key { key } else { vec![key] });
+            return Ok(Some(keys.collect()));
+        }
         if let Some(Expr::Any(one, list)) = filter
             && is_key(std::slice::from_ref(one))
             && let Value::List(list) = self.eval(list, scope)?

@@ -283,7 +283,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             | Statement::Delete(_)
             | Statement::CreateDatabase
             | Statement::CreateSchema(_)
-            | Statement::CreateTable(_) => {
+            | Statement::CreateTable(_)
+            | Statement::CreateIndex
+            | Statement::HasColumn(..)
+            | Statement::With(_) => {
                 let limit = self.knobs.lock_wait_max();
                 self.tx.run(limit, |work| work.run(statement, params)).await?
             }

@@ -37,8 +37,10 @@ pub struct ColumnDef {
 pub enum Preset {
     /// `now()`.
     Now,
-    /// `gen_random_uuid()`.
+    /// `gen_random_uuid()`, or what stands for it.
     Uuid,
+    /// `true` or `false`.
+    Bool(bool),
 }
 
 /// A unique index.

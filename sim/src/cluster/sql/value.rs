@@ -22,6 +22,8 @@ pub enum Base {
     Interval,
     /// `jsonb`, kept as its text.
     Jsonb,
+    /// `numeric`, of which there are times of changefeeds: nanoseconds, and ten digits behind the point.
+    Numeric,
     /// `text`.
     Text,
     /// `timestamp`, which is in UTC.
@@ -56,14 +58,19 @@ pub enum Value {
     Bytes(Vec<u8>),
     /// Microseconds since 2000.
     Time(i64),
+    /// A number in parts of 10^10.
+    Decimal(i128),
     /// Microseconds from one time to another.
     Span(i64),
     /// An array of one dimension.
     List(Vec<Self>),
 }
 
+/// A whole number in the parts of [`Value::Decimal`].
+pub(super) const DECIMAL: i128 = 10_000_000_000;
+
 /// Name in SQL, OID of the type and of its array (`pg_type.dat`).
-const TYPES: [(Base, &str, u32, u32); 12] = [
+const TYPES: [(Base, &str, u32, u32); 13] = [
     (Base::Bool, "bool", 16, 1000),
     (Base::Bytea, "bytea", 17, 1001),
     (Base::Float8, "float8", 701, 1022),
@@ -72,6 +79,7 @@ const TYPES: [(Base, &str, u32, u32); 12] = [
     (Base::Int8, "int8", 20, 1016),
     (Base::Interval, "interval", 1186, 1187),
     (Base::Jsonb, "jsonb", 3802, 3807),
+    (Base::Numeric, "numeric", 1700, 1231),
     (Base::Text, "text", 25, 1009),
     (Base::Timestamp, "timestamp", 1114, 1115),
     (Base::Timestamptz, "timestamptz", 1184, 1185),
@@ -92,7 +100,10 @@ impl Base {
 impl Type {
     /// The type of this name, without brackets, in any case of letters.
     pub(super) fn named(name: &str) -> Option<Base> {
-        let name = name.to_ascii_lowercase();
+        let name = match name.to_ascii_lowercase() {
+            name if name == "decimal" => "numeric".to_owned(),
+            name => name,
+        };
         TYPES.iter().find(|(_, known, ..)| *known == name).map(|(base, ..)| *base)
     }
 
@@ -133,6 +144,7 @@ impl Type {
                 None => Value::Bytes(text.as_bytes().to_vec()),
             },
             Base::Jsonb | Base::Text | Base::Uuid => Value::Text(text.to_owned()),
+            Base::Numeric => Value::Decimal(decimal(text).ok_or_else(invalid)?),
             Base::Interval => {
                 let seconds = text.strip_suffix(" seconds").and_then(|text| text.parse().ok());
                 let micros = seconds.and_then(|seconds: i64| seconds.checked_mul(1_000_000));
@@ -154,6 +166,7 @@ impl Type {
             | Base::Float8
             | Base::Interval
             | Base::Jsonb
+            | Base::Numeric
             | Base::Text
             | Base::Timestamp
             | Base::Timestamptz
@@ -175,6 +188,11 @@ impl Type {
                     .map(Value::List)
             }
             (Value::Int(number), Base::Int2 | Base::Int4 | Base::Int8) => self.fits(number),
+            (value @ Value::Decimal(_), Base::Numeric) => Ok(value),
+            (Value::Decimal(parts), Base::Int8) if parts % DECIMAL == 0 => {
+                let error = || SqlError::new("22003", "bigint out of range");
+                i64::try_from(parts / DECIMAL).map(Value::Int).map_err(|_| error())
+            }
             (Value::Text(text), _) => self.parse(&text),
             (value @ Value::Bytes(_), Base::Bytea)
             | (value @ Value::Bool(_), Base::Bool)
@@ -208,6 +226,7 @@ impl Type {
             Base::Float8
             | Base::Interval
             | Base::Jsonb
+            | Base::Numeric
             | Base::Timestamp
             | Base::Timestamptz
             | Base::Uuid => {
@@ -232,6 +251,9 @@ impl Value {
             Self::Time(micros) => {
                 let seconds = micros.div_euclid(1_000_000);
                 format!("2000-01-01 00:00:00+00 +{seconds}s")
+            }
+            Self::Decimal(parts) => {
+                format!("{}.{:010}", parts.div_euclid(DECIMAL), parts.rem_euclid(DECIMAL))
             }
             Self::Span(micros) => format!("{micros} microseconds"),
             Self::List(list) => {
@@ -267,6 +289,7 @@ impl Value {
                 Bytes::copy_from_slice(&number.to_be_bytes())
             }
             (Self::Bytes(bytes), _) => Bytes::copy_from_slice(bytes),
+            (Self::Decimal(_), _) => unreachable!("nobody asks for a number with a point"),
             (Self::Text(text), Base::Jsonb) => Bytes::from(format!("\u{1}{text}")),
             (Self::Text(text), _) => Bytes::copy_from_slice(text.as_bytes()),
         })
@@ -295,6 +318,14 @@ fn encode_array(list: &[Value], of: Type) -> Bytes {
 
 fn fixed<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
     bytes.try_into().ok()
+}
+
+/// Digits, a point and at most ten more digits.
+fn decimal(text: &str) -> Option<i128> {
+    let (whole, parts) = text.split_once('.').unwrap_or((text, ""));
+    let parts: i128 = format!("{parts:0<10}").parse().ok().filter(|parts| *parts < DECIMAL)?;
+    let whole: u64 = whole.parse().ok()?;
+    Some(i128::from(whole) * DECIMAL + parts)
 }
 
 fn hex(digits: &str) -> Option<Vec<u8>> {

@@ -141,6 +141,22 @@ pub(super) const KINDS: &[Kind] = &[
         },
     },
     Kind {
+        mark: "AS our_columns",
+        columns: &[("all_columns", INT8), ("our_columns", INT8)],
+        rows: |asked| {
+            let name = asked.text(1)?;
+            let found = asked.tables()?.find(|table| table.name.table == name);
+            let columns = found.map(|table| table.columns.iter()).into_iter().flatten();
+            let ours = ["nanos", "logical", "key", "mut"];
+            let (mut all, mut known) = (0, 0);
+            for column in columns {
+                all += 1;
+                known += i64::from(ours.contains(&column.name.as_str()));
+            }
+            Ok(vec![vec![Value::Int(all), Value::Int(known)]])
+        },
+    },
+    Kind {
         mark: "c.relname::TEXT FROM",
         columns: &[("relname", TEXT)],
         rows: |asked| Ok(asked.tables()?.map(|table| vec![text(&table.name.table)]).collect()),

@@ -10,7 +10,7 @@ const LEVELS: [&[(&str, Op)]; 4] = [
     &[("=", Op::Equal), ("<=", Op::LessEqual), ("<", Op::Less)],
     &[("||", Op::Join)],
     &[("+", Op::Add), ("-", Op::Subtract)],
-    &[("/", Op::Divide)],
+    &[("/", Op::Divide), ("*", Op::Multiply)],
 ];
 
 impl Parser<'_> {
@@ -40,6 +40,17 @@ impl Parser<'_> {
         loop {
             if level == 0 && self.takes("IN") {
                 left = self.one_of(left)?;
+                continue;
+            }
+            if level == 0 && self.takes("IS NULL") {
+                left = Expr::IsNull(Box::new(left));
+                continue;
+            }
+            // The other way round.
+            let swapped = [(">=", Op::LessEqual), (">", Op::Less)];
+            let swapped = swapped.iter().filter(|_| level == 0);
+            if let Some((_, op)) = swapped.clone().find(|(sign, _)| self.takes_sign(sign)) {
+                left = Expr::Binary(*op, Box::new(self.level(level + 1)?), Box::new(left));
                 continue;
             }
             let Some((_, op)) = operators.iter().find(|(sign, _)| self.takes_sign(sign)) else {
@@ -120,6 +131,12 @@ impl Parser<'_> {
             return Ok(Expr::Cast(length, Base::Interval.one()));
         }
         if self.takes("ARRAY") {
+            if self.takes_sign("(") {
+                self.needs("SELECT")?;
+                let query = Box::new(self.select()?);
+                self.needs_sign(")")?;
+                return Ok(Expr::ArraySelect(query));
+            }
             self.needs_sign("[")?;
             let list = self.list(Self::expr)?;
             self.needs_sign("]")?;
@@ -163,6 +180,23 @@ impl Parser<'_> {
                 self.needs_sign(")")?;
                 return Ok(Expr::Cast(span, Base::Float8.one()));
             }
+            if first == "coalesce" {
+                self.at -= 1;
+                return Ok(Expr::Coalesce(self.in_parens(Self::expr)?));
+            }
+            if first == "count" {
+                self.needs_sign("*")?;
+                self.needs_sign(")")?;
+                self.needs("OVER")?;
+                self.needs_sign("(")?;
+                self.needs_sign(")")?;
+                return Ok(Expr::CountOver);
+            }
+            if first == "max" || first == "floor" {
+                let of = Box::new(self.expr()?);
+                self.needs_sign(")")?;
+                return Ok(if first == "max" { Expr::Max(of) } else { Expr::Floor(of) });
+            }
             self.needs_sign(")")?;
             return Ok(Expr::Call(first));
         }
@@ -181,6 +215,11 @@ impl Expr {
             },
             Self::Case(_) => "case".to_owned(),
             Self::Exists(_) => "exists".to_owned(),
+            Self::Coalesce(_) => "coalesce".to_owned(),
+            Self::Max(_) => "max".to_owned(),
+            Self::Floor(_) => "floor".to_owned(),
+            Self::CountOver => "count".to_owned(),
+            Self::ArraySelect(_) => "array".to_owned(),
             Self::Null
             | Self::Bool(_)
             | Self::Int(_)
@@ -189,6 +228,8 @@ impl Expr {
             | Self::Param(_)
             | Self::Binary(..)
             | Self::Not(_)
+            | Self::IsNull(_)
+            | Self::Known(_)
             | Self::Array(_)
             | Self::Tuple(_)
             | Self::Any(..)

@@ -1,4 +1,5 @@
 //! The transaction of a session: its block, its statements and its end.
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -102,6 +103,9 @@ impl Transaction {
             | Statement::CreateDatabase
             | Statement::CreateSchema(_)
             | Statement::CreateTable(_)
+            | Statement::CreateIndex
+            | Statement::HasColumn(..)
+            | Statement::With(_)
             | Statement::Commit
             | Statement::Question(_)
             | Statement::Empty => unreachable!("no statement about a transaction"),
@@ -146,7 +150,12 @@ impl Transaction {
     ) -> Result<T, Halt> {
         let mark = self.tx.mark();
         let mut data = self.server.lock();
-        let outcome = run(&mut Work { data: &mut data, tx: &mut self.tx, touched: Vec::new() });
+        let outcome = run(&mut Work {
+            data: &mut data,
+            tx: &mut self.tx,
+            touched: Vec::new(),
+            with: BTreeMap::new(),
+        });
         if outcome.is_err() {
             self.tx.undo_to(mark);
         }
