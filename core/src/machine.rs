@@ -469,11 +469,13 @@ impl Machine {
 
     /// How a batch is tried first.
     fn request(&self, batch: Arc<ApplyBatch>) -> ApplyRequest {
-        let nets = (self.config.collapse || self.horizon.replays(batch.first))
+        let replays = self.horizon.replays(batch.first);
+        let nets = (self.config.collapse || replays)
             && batch.mutations.iter().all(|mutation| {
                 let table = self.catalog.table(mutation.table);
                 let acts = table.untold && matches!(mutation.change, Change::Delete(_));
-                table.nets() && mutation.change.nets() && !acts
+                // In source order a replay would undo what later transactions of it rest on.
+                (table.nets() || replays) && mutation.change.nets() && !acts
             });
         let order = if nets { ApplyOrder::Netted } else { ApplyOrder::Source };
         ApplyRequest { batch, order, dead: Vec::new() }

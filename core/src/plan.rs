@@ -8,11 +8,15 @@
 //!   Refused only where unique values are handed from row to row, or tables form a cycle.
 //! - **Settled.** Netted, but row by row, and some of them last. For what may
 //!   be in the target already, or parts of it.
+//!
+//!   Rows of a table whose keys cannot be compared cannot be folded. All changes of such a table go together, each
+//!   by itself, in source order.
+//!
 //! - **Source order.** Every change, in the order the source made them. It satisfied the same
 //!   constraints there, so it does here. Neighbours of one kind share a statement. A changefeed does not
 //!   tell the order inside a transaction; there [`arrange`] decides it.
 use alloc::borrow::Cow;
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 use core::ops::Range;
@@ -98,14 +102,20 @@ fn netted<'a>(
 ) -> Vec<Step<'a>> {
     let mut alive: Vec<(usize, &Mutation)> =
         mutations.iter().enumerate().filter(|(index, _)| !dead.contains(index)).collect();
+    let nets = |table: TableId| catalog.table(table).nets();
     // The index makes the sort stable, so changes of one row stay in source order (I3).
     alive.sort_unstable_by(|(i, a), (j, b)| {
-        a.table.cmp(&b.table).then_with(|| a.key.cmp(&b.key)).then(i.cmp(j))
+        let by_key = || if nets(a.table) { a.key.cmp(&b.key) } else { Ordering::Equal };
+        a.table.cmp(&b.table).then_with(by_key).then(i.cmp(j))
     });
     let mut rows: Vec<Net<'_>> = Vec::with_capacity(alive.len());
     for (last, mutation) in alive {
         match rows.last_mut() {
-            Some(net) if net.table == mutation.table && *net.key == mutation.key => {
+            Some(net)
+                if net.table == mutation.table
+                    && *net.key == mutation.key
+                    && nets(mutation.table) =>
+            {
                 net.last = last;
                 let older = net.change.clone().into_owned();
                 net.change = Cow::Owned(older.then(mutation.change.clone()));
@@ -119,7 +129,16 @@ fn netted<'a>(
         }
     }
     let place = |net: &Net<'_>| settled?.iter().position(|last| *last == net.last);
-    rows.sort_by_key(|net| (place(net), group(catalog, net.table, &net.change)));
+    // One change of such a table takes the others with it.
+    let mut together: BTreeMap<TableId, Option<usize>> = BTreeMap::new();
+    for net in rows.iter().filter(|net| !nets(net.table)) {
+        let last = together.entry(net.table).or_default();
+        *last = (*last).max(place(net));
+    }
+    rows.sort_by_key(|net| {
+        let place = together.get(&net.table).copied().unwrap_or_else(|| place(net));
+        (place, group(catalog, net.table, &net.change))
+    });
     let mut steps = Steps::default();
     for net in rows {
         let (kind, row) = match net.change {
@@ -130,7 +149,7 @@ fn netted<'a>(
         let table = catalog.table(net.table);
         // Rows that refer to each other in a circle need one statement.
         let circles = table.foreign_keys.iter().any(|fk| fk.parent == net.table);
-        let alone = settled.is_some() && (!circles || !table.uniques.is_empty());
+        let alone = !table.nets() || settled.is_some() && (!circles || !table.uniques.is_empty());
         if alone {
             steps.cut();
         }
@@ -147,6 +166,9 @@ fn group(catalog: &Catalog, table: TableId, change: &Change) -> impl Ord + use<>
     let deletes = matches!(change, Change::Delete(_));
     let referenced = catalog.table(table).referenced;
     let number = i64::from(table.0);
+    if !catalog.table(table).nets() {
+        return (1, number, Kind::Upsert);
+    }
     match (deletes, referenced) {
         (true, false) => (0, number, Kind::Delete),
         (false, _) => (1, number, kind_of(change)),
@@ -391,6 +413,26 @@ mod tests {
             "Delete mail [3]",
         ];
         assert_eq!(steps, expected);
+    }
+
+    #[test]
+    fn changes_of_a_table_whose_keys_cannot_be_compared_stay_together_in_source_order() {
+        let texts =
+            ["+odd b", "+child 1 10 x", "+odd A", "-odd a", "+parent 10 y", "-odd b", "+odd a"];
+        let odd = [
+            "Insert odd [b]",
+            "Insert odd [A]",
+            "Delete odd [a]",
+            "Delete odd [b]",
+            "Insert odd [a]",
+        ];
+        let others = ["Insert parent [10,y]", "Insert child [1,10,x]"];
+        assert_eq!(netted(&texts), [&odd[..], &others].concat());
+        let settled = |last: &[usize]| planned(&texts, &ApplyOrder::Settled(last.to_vec()));
+        assert_eq!(settled(&[0]), [&others[..], &odd].concat());
+        // The last of them tells where all of them go.
+        assert_eq!(settled(&[0, 4]), [&others[1..], &odd, &others[..1]].concat());
+        assert_eq!(settled(&[4, 2]), [&others[1..], &others[..1], &odd].concat());
     }
 
     #[test]
