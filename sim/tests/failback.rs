@@ -6,6 +6,8 @@ mod crash;
 mod outage;
 #[path = "failback/scan.rs"]
 mod scan;
+#[path = "failback/shared.rs"]
+mod shared;
 
 use std::ops::Range;
 use std::thread::available_parallelism;

@@ -114,7 +114,7 @@ const MARKS: [(&str, Reached); 25] = [
     (", consistent from ", Reached::Settling),
     ("conveyor goes on in another mode", Reached::ModeChanged),
     ("rows wait for the promises of the feeds of", Reached::FeedJoined),
-    ("another replicator works on the target schema", Reached::Waited),
+    ("another replicator works on the ", Reached::Waited),
     ("the source is another server than before", Reached::OtherServer),
     ("while held back", Reached::HeldBack),
     ("the source undid a part of a large transaction", Reached::Undone),

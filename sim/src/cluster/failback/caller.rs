@@ -11,21 +11,21 @@ use super::PORT;
 use crate::cluster::dial::{SimDial, SimStream};
 use crate::cluster::source::DATABASE;
 
-/// The host on which the program runs.
-const HOST: &str = "replicator";
-
 /// Somebody who calls the program.
 #[derive(Debug)]
 pub(super) struct Caller {
     dial: SimDial,
+    // Where the program runs, and how many of them did not do what was asked.
+    hosts: &'static [&'static str],
+    passed: usize,
     stream: Option<SimStream>,
     limit: Duration,
 }
 
 impl Caller {
     /// Connects with the first request. `limit` is the longest that one may take.
-    pub(super) fn new(dial: SimDial, limit: Duration) -> Self {
-        Self { dial, stream: None, limit }
+    pub(super) fn new(dial: SimDial, hosts: &'static [&'static str], limit: Duration) -> Self {
+        Self { dial, hosts, passed: 0, stream: None, limit }
     }
 
     /// Brings a body to the schema `public`, or to `path` below it. Returns the status of the answer.
@@ -34,20 +34,31 @@ impl Caller {
     ///
     /// There was no answer. Whether the body has arrived nobody knows.
     pub(super) async fn post(&mut self, path: &str, body: &str) -> io::Result<u16> {
+        let host = self.hosts[self.passed % self.hosts.len()];
+        let status = self.post_to(host, path, body).await;
+        if !matches!(status, Ok(200)) && self.hosts.len() > 1 {
+            // The next one may. A proxy in front of them does the same.
+            self.passed += 1;
+            self.stream = None;
+        }
+        status
+    }
+
+    async fn post_to(&mut self, host: &str, path: &str, body: &str) -> io::Result<u16> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
-            None => timeout(self.limit, self.dial.dial(HOST, PORT)).await??,
+            None => timeout(self.limit, self.dial.dial(host, PORT)).await??,
         };
-        let status = timeout(self.limit, ask(&mut stream, path, body)).await??;
+        let status = timeout(self.limit, ask(&mut stream, host, path, body)).await??;
         self.stream = Some(stream);
         Ok(status)
     }
 }
 
-async fn ask(stream: &mut SimStream, path: &str, body: &str) -> io::Result<u16> {
+async fn ask(stream: &mut SimStream, host: &str, path: &str, body: &str) -> io::Result<u16> {
     let length = body.len();
     let request = format!(
-        "POST /{DATABASE}/public{path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\n\
+        "POST /{DATABASE}/public{path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n\
          Content-Length: {length}\r\n\r\n{body}"
     );
     stream.write_all(request.as_bytes()).await?;

@@ -17,6 +17,8 @@ use crate::random::Random;
 #[derive(Clone, Debug)]
 pub(super) struct Feeder {
     feeds: Feeds,
+    // Where the program runs.
+    hosts: &'static [&'static str],
     dial: SimDial,
     // The longest that a request may take.
     limit: Duration,
@@ -25,8 +27,17 @@ pub(super) struct Feeder {
 }
 
 impl Feeder {
-    pub(super) fn new(feeds: Feeds, limit: Duration, interval: Duration) -> Self {
-        Self { feeds, dial: SimDial::default(), limit, interval }
+    pub(super) fn new(
+        feeds: Feeds,
+        hosts: &'static [&'static str],
+        limit: Duration,
+        interval: Duration,
+    ) -> Self {
+        Self { feeds, hosts, dial: SimDial::default(), limit, interval }
+    }
+
+    fn caller(&self) -> Caller {
+        Caller::new(self.dial.clone(), self.hosts, self.limit)
     }
 
     /// Whether the process is about to die.
@@ -70,7 +81,7 @@ impl Feeder {
 
     /// Each feed calls before anybody brings something: nobody waits for a feed that has never called.
     async fn call(&self) {
-        let mut caller = Caller::new(self.dial.clone(), self.limit);
+        let mut caller = self.caller();
         for path in &self.feeds.paths() {
             while !self.ask(&mut caller, path, &json::resolved(Hlc::default())).await {
                 sleep(millis(200)).await;
@@ -81,7 +92,7 @@ impl Feeder {
     /// Brings the rows of a lane, one request after the other.
     async fn lane(self, part: Part) {
         let mut random = Random::new(self.feeds.word());
-        let mut caller = Caller::new(self.dial.clone(), self.limit);
+        let mut caller = self.caller();
         let path = self.feeds.paths().swap_remove(part.feed);
         loop {
             let changed = self.feeds.changed();
@@ -106,7 +117,7 @@ impl Feeder {
     /// Promises again and again.
     async fn promise(self, feed: usize, generation: u64) {
         let mut random = Random::new(self.feeds.word());
-        let mut caller = Caller::new(self.dial.clone(), self.limit);
+        let mut caller = self.caller();
         let path = self.feeds.paths().swap_remove(feed);
         loop {
             sleep(self.interval * u32::try_from(random.within(1, 4)).expect("small") / 2).await;

@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use replicator_core::dialect::Product;
 
-use super::world::{World, is_rough};
+use super::program::Program;
+use super::world::{Link, World};
 use crate::cluster::fault::{ENDING, Faults, Kind, PASSING};
 use crate::cluster::reach::Reached;
 use crate::cluster::script::Numbers;
@@ -16,11 +17,11 @@ use crate::random::Random;
 /// Texts that some statements have, and others not.
 const TEXTS: [&str; 5] = ["", "INSERT", "COMMIT", "DELETE", "SELECT"];
 
-/// Two hosts that talk to each other.
-type Link = (&'static str, &'static str);
+/// The hosts of servers, if rows are staged in one of their own.
+const SERVERS: [&str; 2] = ["target", "staging"];
 
-/// Who asks whom.
-const LINKS: [Link; 2] = [("feeder", "replicator"), ("replicator", "target")];
+/// When its holder has stood still for so long, a lease has ended, and somebody else has begun.
+const STANDSTILL: Duration = Duration::from_secs(9);
 
 /// Makes faults happen.
 #[derive(Debug)]
@@ -46,19 +47,16 @@ enum End {
     Repair(Link),
     Release(Link),
     Hasten(Link),
-    Accept,
-    StartedUp,
-    ManySessions,
-    NoDelay,
+    Accept(&'static str),
+    StartedUp(&'static str),
+    ManySessions(&'static str),
+    NoDelay(&'static str),
     Space,
 }
 
 impl Injector {
-    pub(super) fn new(faults: Faults, omitted: Numbers, chances: Random) -> Self {
+    pub(super) fn new(faults: Faults, links: Vec<Link>, omitted: Numbers, chances: Random) -> Self {
         let random = Random::new(0);
-        // What happens between us and the target may end a run.
-        let all = faults.kinds.iter().any(|kind| is_rough(*kind));
-        let links = if all { LINKS.to_vec() } else { vec![LINKS[0]] };
         Self { faults, links, omitted, chances, random, begun: 0, ends: Vec::new() }
     }
 
@@ -86,8 +84,10 @@ impl Injector {
 
     /// Ends everything, also what was to happen.
     pub(super) fn heal(&mut self, world: &mut World<'_>) {
-        world.target.knobs.forget_failures();
-        world.program.disk.forget_plan();
+        for host in SERVERS {
+            world.server(host).knobs.forget_failures();
+        }
+        world.program().disk.forget_plan();
         self.lose_power(world);
         let ends = std::mem::take(&mut self.ends);
         ends.into_iter().for_each(|(_, end)| self.end(world, end));
@@ -95,12 +95,12 @@ impl Injector {
 
     /// The disk has come to the operation at which the power is gone.
     fn lose_power(&mut self, world: &mut World<'_>) {
-        if world.program.disk.is_off() {
+        if world.program().disk.is_off() {
             say("fault", "the power is gone");
             let lasts = self.faults.lasts(&mut self.random);
             let until = world.sim.elapsed() + lasts;
             self.kill(world, "replicator", until);
-            world.program.disk.restart();
+            world.program().disk.restart();
         }
     }
 
@@ -112,10 +112,16 @@ impl Injector {
         world.reach.add(Reached::Fault(kind), 1);
         let until = world.sim.elapsed() + lasts;
         match kind {
-            Kind::KillReplicator => self.kill(world, "replicator", until),
-            Kind::KillTarget => self.kill(world, "target", until),
+            Kind::KillReplicator => {
+                let host = self.program(world).host;
+                self.kill(world, host, until);
+            }
+            Kind::KillTarget => {
+                let host = self.server(world);
+                self.kill(world, host, until);
+            }
             Kind::KillFeeder => self.kill(world, "feeder", until),
-            Kind::StopReplicator => world.program.stop(),
+            Kind::StopReplicator => self.program(world).stop(),
             Kind::Partition | Kind::PartitionOneWay | Kind::Hold | Kind::Stall | Kind::Slow => {
                 self.begin_in_network(world, kind, link, until);
             }
@@ -137,7 +143,10 @@ impl Injector {
             | Kind::LostCommit
             | Kind::LostAnswer
             | Kind::FewSessions
-            | Kind::Delay => self.begin_in_target(world, kind, until),
+            | Kind::Delay => {
+                let host = self.server(world);
+                self.begin_in_server(world, kind, host, until);
+            }
             Kind::KillSource | Kind::Zombie | Kind::EndStreams | Kind::Rival | Kind::Usurp => {
                 unreachable!("{kind:?} is of worlds with a slot")
             }
@@ -159,7 +168,15 @@ impl Injector {
             world.sim.set_link_max_message_latency(one, other, latency);
             self.ends.push((until, End::Hasten(link)));
         } else {
-            let held = if kind == Kind::Stall { LINKS.to_vec() } else { vec![link] };
+            let (mut held, mut until) = (vec![link], until);
+            if kind == Kind::Stall {
+                let host = self.program(world).host;
+                held = world.links(true);
+                held.retain(|(one, other)| *one == host || *other == host);
+                if 1 < world.programs.len() && self.random.chance(30) {
+                    until = world.sim.elapsed() + STANDSTILL;
+                }
+            }
             for link in held {
                 world.sim.hold(link.0, link.1);
                 self.ends.push((until, End::Release(link)));
@@ -167,15 +184,35 @@ impl Injector {
         }
     }
 
-    /// Begins a fault of a target that runs.
-    fn begin_in_target(&mut self, world: &World<'_>, kind: Kind, until: Duration) {
-        let knobs = &world.target.knobs;
+    /// One of the hosts of the program.
+    fn program<'a>(&mut self, world: &'a World<'_>) -> &'a Program {
+        match &world.programs[..] {
+            [one] => one,
+            several => &several[self.random.below(several.len())],
+        }
+    }
+
+    /// The host of a server.
+    fn server(&mut self, world: &World<'_>) -> &'static str {
+        if world.staging.is_some() { self.random.pick(&SERVERS) } else { SERVERS[0] }
+    }
+
+    /// Begins a fault of a server that runs.
+    fn begin_in_server(
+        &mut self,
+        world: &World<'_>,
+        kind: Kind,
+        host: &'static str,
+        until: Duration,
+    ) {
+        let server = world.server(host);
+        let knobs = &server.knobs;
         if kind == Kind::Refuse {
-            world.target.set_refuses(true);
-            self.ends.push((until, End::Accept));
+            server.set_refuses(true);
+            self.ends.push((until, End::Accept(host)));
         } else if kind == Kind::StartingUp {
             knobs.set_refuses(true);
-            self.ends.push((until, End::StartedUp));
+            self.ends.push((until, End::StartedUp(host)));
         } else if kind == Kind::SqlError {
             knobs.fail_next(self.random.pick(&TEXTS), self.random.pick(&PASSING));
         } else if kind == Kind::SqlKill {
@@ -186,15 +223,15 @@ impl Injector {
             knobs.lose_commit(Loss::AfterCommit);
         } else if kind == Kind::FewSessions {
             knobs.set_connections_max(Some(self.random.within(1, 3)));
-            self.ends.push((until, End::ManySessions));
+            self.ends.push((until, End::ManySessions(host)));
         } else {
-            let millis: &[u64] = match world.target.sql.product() {
-                Product::Postgres => &[5, 20, 200, 1_000],
+            let millis: &[u64] = match server.sql.product() {
                 // A slow one would do what a dead run had asked for after the next one has begun.
-                Product::Cockroach => &[5, 20],
+                Product::Cockroach if host == "target" => &[5, 20],
+                Product::Postgres | Product::Cockroach => &[5, 20, 200, 1_000],
             };
             knobs.set_delay(Duration::from_millis(self.random.pick(millis)));
-            self.ends.push((until, End::NoDelay));
+            self.ends.push((until, End::NoDelay(host)));
         }
     }
 
@@ -202,7 +239,7 @@ impl Injector {
     fn plan(&mut self, world: &World<'_>, fault: Fault) {
         let most = self.random.pick(&[3, 30, 300]);
         let operations = u64::try_from(self.random.below(most)).expect("few operations");
-        world.program.disk.plan(operations, fault);
+        world.program().disk.plan(operations, fault);
     }
 
     fn kill(&mut self, world: &mut World<'_>, host: &'static str, until: Duration) {
@@ -214,7 +251,6 @@ impl Injector {
     fn end(&mut self, world: &mut World<'_>, end: End) {
         // Another fault of the same kind may have begun meanwhile; it ends now, too.
         say("fault", format_args!("ends: {end:?}"));
-        let knobs = &world.target.knobs;
         match end {
             End::Restart(host) => world.sim.bounce(host),
             End::Repair((one, other)) => world.sim.repair(one, other),
@@ -223,11 +259,11 @@ impl Injector {
                 let latency = Duration::from_millis(10);
                 world.sim.set_link_max_message_latency(one, other, latency);
             }
-            End::Accept => world.target.set_refuses(false),
-            End::StartedUp => knobs.set_refuses(false),
-            End::ManySessions => knobs.set_connections_max(None),
-            End::NoDelay => knobs.set_delay(Duration::ZERO),
-            End::Space => world.program.disk.clear_space(),
+            End::Accept(host) => world.server(host).set_refuses(false),
+            End::StartedUp(host) => world.server(host).knobs.set_refuses(false),
+            End::ManySessions(host) => world.server(host).knobs.set_connections_max(None),
+            End::NoDelay(host) => world.server(host).knobs.set_delay(Duration::ZERO),
+            End::Space => world.program().disk.clear_space(),
         }
     }
 }

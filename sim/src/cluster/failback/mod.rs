@@ -19,6 +19,7 @@
 //! two feeds share the schema, tables have no constraints: a child may be promised whose parent is still to come.
 mod caller;
 mod checker;
+mod drawn;
 mod feed;
 mod feeder;
 mod inject;
@@ -28,7 +29,7 @@ pub mod steps;
 mod times;
 mod world;
 
-pub use self::world::Drawn;
+pub use self::drawn::Drawn;
 pub(super) use self::world::run;
 
 /// Where the program listens.

@@ -11,13 +11,15 @@ use replicator_io::http::HttpLimits;
 use replicator_io::metrics::{Command, Limits, Metrics};
 use replicator_io::pg::conninfo::ConnInfo;
 use replicator_io::pg::pool::PoolLimits;
-use replicator_io::replicate::start::{Consistency, Entrance, StartSettings, start};
+use replicator_io::replicate::start::{
+    Consistency, Entrance, StagingDatabase, StagingSettings, StartSettings, Stores, start,
+};
 use replicator_io::source::changefeed::webhook::{Open, WebhookLimits};
 use replicator_io::staging::embedded::{Embedded, EmbeddedError, EmbeddedSettings, Ledger};
 use tokio::sync::watch;
 
 use super::PORT;
-use crate::cluster::checker::DEAD_LETTERS;
+use crate::cluster::checker::{DEAD_LETTERS, STAGING_SCHEMA};
 use crate::cluster::dial::SimDial;
 use crate::cluster::source::DATABASE;
 use crate::cluster::trace::{broken, say};
@@ -36,30 +38,36 @@ pub(super) const CONSISTENT: Consistency = Consistency::Consistent { window: Dur
 const SKEW: i64 = 10;
 const BEHIND: i64 = -SKEW;
 
-/// Longest time for the staging file; the pretend disk is quick.
+/// Longest time for staging; the pretend disk is quick.
 const STAGING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One installation of the program. Clones are the same one; it outlives its host's processes.
 #[derive(Clone, Debug)]
 pub(super) struct Program {
+    /// Where it runs.
+    pub(super) host: &'static str,
     settings: StartSettings,
     // What rows wait for: one after the other, each time the program starts.
     consistency: Vec<Consistency>,
     starts: Arc<AtomicUsize>,
     dial: SimDial,
-    /// Where rows are staged.
+    /// Where rows are staged in a file.
     pub(super) disk: SimDisk,
+    // Where else they are staged.
+    database: Option<StagingSettings>,
     stop: Arc<Mutex<Option<watch::Sender<bool>>>>,
 }
 
 impl Program {
     pub(super) fn new(
+        host: &'static str,
         settings: StartSettings,
         consistency: Vec<Consistency>,
         disk: SimDisk,
+        database: Option<StagingSettings>,
     ) -> Self {
         let (dial, stop, starts) = (SimDial::default(), Arc::default(), Arc::default());
-        Self { settings, consistency, starts, dial, disk, stop }
+        Self { host, settings, consistency, starts, dial, disk, database, stop }
     }
 
     /// Asks the program to end in good order.
@@ -84,42 +92,66 @@ impl Program {
         loop {
             let (stop, stopped) = watch::channel(false);
             *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(stop);
-            say("replicator", "starts");
-            match Ledger::open(self.disk.clone(), staging_settings()) {
-                Ok(ledger) => {
-                    self.serve(Embedded::inline(ledger, STAGING_TIMEOUT), stopped).await?;
-                }
-                Err(error) => {
-                    let text = chain(&error);
-                    say("replicator", format_args!("gives up: {text}"));
-                    match error {
-                        EmbeddedError::Disk { .. } | EmbeddedError::Full { .. } => (),
-                        EmbeddedError::Busy { .. }
-                        | EmbeddedError::Damaged { .. }
-                        | EmbeddedError::Format { .. } => broken(format!("staging: {text}")),
-                    }
-                }
+            say(self.host, "starts");
+            match self.database.clone() {
+                Some(settings) => self.serve_from_database(settings, stopped).await?,
+                None => self.serve_from_file(stopped).await?,
             }
             tokio::time::sleep(RESTART_DELAY).await;
         }
     }
 
-    async fn serve(&self, staging: Embedded, stopped: watch::Receiver<bool>) -> turmoil::Result {
+    async fn serve_from_file(&self, stopped: watch::Receiver<bool>) -> turmoil::Result {
+        match Ledger::open(self.disk.clone(), staging_settings()) {
+            Ok(ledger) => {
+                let file = Embedded::inline(ledger, STAGING_TIMEOUT);
+                self.serve(file.clone().into(), stopped).await?;
+                if let Err(failure) = file.close().await {
+                    say(self.host, format_args!("could not close its file: {failure}"));
+                }
+            }
+            Err(error) => {
+                let text = chain(&error);
+                say(self.host, format_args!("gives up: {text}"));
+                match error {
+                    EmbeddedError::Disk { .. } | EmbeddedError::Full { .. } => (),
+                    EmbeddedError::Busy { .. }
+                    | EmbeddedError::Damaged { .. }
+                    | EmbeddedError::Format { .. } => broken(format!("staging: {text}")),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn serve_from_database(
+        &self,
+        settings: StagingSettings,
+        stopped: watch::Receiver<bool>,
+    ) -> turmoil::Result {
+        match StagingDatabase::open(self.dial.clone(), settings).await {
+            Ok(database) => self.serve(database.into(), stopped).await?,
+            Err(gave_up) => say(self.host, format_args!("gives up: {gave_up}")),
+        }
+        Ok(())
+    }
+
+    async fn serve(
+        &self,
+        stores: Stores<SimDial>,
+        stopped: watch::Receiver<bool>,
+    ) -> turmoil::Result {
         let Config { applies_max, buffered_bytes_max, .. } = self.settings.core;
         let limits = Limits { applies_max, buffered_bytes_max };
         let metrics = Arc::new(Metrics::new(Command::Start, limits, wall));
         let listener = self.dial.listen(PORT).await?;
         let entrance = Entrance { listener, tls: None, gate: Open, limits: HttpLimits::default() };
-        let (dial, file) = (self.dial.clone(), staging.clone());
         let start_number = self.starts.fetch_add(1, Ordering::Relaxed);
         let consistency = self.consistency[start_number % self.consistency.len()];
         let settings = StartSettings { consistency, ..self.settings.clone() };
-        match start(dial, settings, file, entrance, stopped, metrics).await {
-            Ok(()) => say("replicator", "stops in good order"),
-            Err(gave_up) => say("replicator", format_args!("gives up: {gave_up}")),
-        }
-        if let Err(failure) = staging.close().await {
-            say("replicator", format_args!("could not close its file: {failure}"));
+        match start(self.dial.clone(), settings, stores, entrance, stopped, metrics).await {
+            Ok(()) => say(self.host, "stops in good order"),
+            Err(gave_up) => say(self.host, format_args!("gives up: {gave_up}")),
         }
         Ok(())
     }
@@ -193,5 +225,27 @@ pub(super) fn settings(setup: &Setup, random: &mut Random) -> StartSettings {
             statements_max: random.pick(&[1, 4, 128]),
             wait_max: seconds(5),
         },
+    }
+}
+
+/// Draws how the program uses a staging database.
+pub(super) fn staging_database(random: &mut Random) -> StagingSettings {
+    let text = format!(
+        "postgresql://replicator@staging:5432/{DATABASE}?sslmode=disable&connect_timeout=3"
+    );
+    let seconds = Duration::from_secs;
+    StagingSettings {
+        conninfo: text.parse().expect("a connection string of ours"),
+        schema: vec![STAGING_SCHEMA.to_owned()],
+        create: true,
+        reader_index: random.chance(50),
+        pool: PoolLimits {
+            sessions_max: random.pick(&[3, 8]),
+            idle_max: seconds(random.pick(&[1, 60])),
+            age_max: seconds(random.pick(&[5, 300])),
+            statements_max: 128,
+            wait_max: seconds(5),
+        },
+        timeout: STAGING_TIMEOUT,
     }
 }

@@ -1,10 +1,12 @@
 //! Worlds of changefeeds in which nothing is left to chance.
 use std::time::Duration;
 
+use replicator_core::dialect::Product;
 use replicator_io::replicate::start::Consistency;
 
+use super::drawn::Drawn;
 use super::program::CONSISTENT;
-use super::world::{Drawn, World, run_told};
+use super::world::{World, run_told};
 use crate::cluster::scenario::TICK;
 use crate::cluster::script::played;
 use crate::cluster::sql::Loss;
@@ -78,6 +80,10 @@ pub struct Setting {
     pub save_interval: Duration,
     /// By how many seconds the program's calendar is ahead of the source's: 0, 10 or -10.
     pub clock_ahead: i64,
+    /// In what rows are staged, if not in a file.
+    pub database: Option<Product>,
+    /// Whether a second program, on the host `other`, shares what is staged.
+    pub shared: bool,
     /// Simulated time that the network moves in one step. The longer, the sooner an hour has passed.
     pub tick: Duration,
 }
@@ -92,13 +98,15 @@ impl Default for Setting {
             page_rows: 5,
             save_interval: Duration::from_secs(3),
             clock_ahead: 0,
+            database: None,
+            shared: false,
             tick: TICK,
         }
     }
 }
 
 /// Plays steps at their times, in milliseconds since the beginning, between a `feeder`, a `replicator` and a
-/// `target`; then all is healed and everything must arrive.
+/// `target`, and in settings with a database `staging`; then all is healed and everything must arrive.
 #[must_use]
 pub fn play(steps: &[(u64, Step)]) -> Report {
     play_in(&Setting::default(), steps)
@@ -133,23 +141,23 @@ fn take(step: Step, number: usize, world: &mut World<'_>) {
         Step::Release(one, other) => world.sim.release(one, other),
         Step::Kill(host) => assert!(world.kill(host), "{host} is dead already"),
         Step::Restart(host) => world.sim.bounce(host),
-        Step::Stop => world.program.stop(),
+        Step::Stop => world.program().stop(),
         Step::Rewind => world.feeds.rewind_all(),
         Step::Silence(silent) => world.feeds.set_silent(silent),
         Step::Delay(millis) => world.target.knobs.set_delay(Duration::from_millis(millis)),
         Step::Fail(text, sqlstate) => world.target.knobs.fail_next(text, sqlstate),
         Step::Lose(loss) => world.target.knobs.lose_commit(loss),
-        Step::FillDisk => world.program.disk.plan(0, Fault::Full),
-        Step::ClearDisk => world.program.disk.forget_plan(),
-        Step::PlanPowerLoss(operations) => world.program.disk.plan(operations, Fault::PowerLoss),
+        Step::FillDisk => world.program().disk.plan(0, Fault::Full),
+        Step::ClearDisk => world.program().disk.forget_plan(),
+        Step::PlanPowerLoss(operations) => world.program().disk.plan(operations, Fault::PowerLoss),
         Step::RestorePower => {
             world.kill("replicator");
-            world.program.disk.restart();
+            world.program().disk.restart();
             world.sim.bounce("replicator");
         }
         Step::Jump(seconds) => jump(seconds),
         Step::CountDisk => {
-            let operations = world.program.disk.operations();
+            let operations = world.program().disk.operations();
             trace::say("story", format_args!("the disk has done {operations} operations"));
         }
     }

@@ -4,213 +4,42 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use replicator_core::dialect::Product;
-use replicator_core::model::mutation::TableId;
-use replicator_core::{Config, OnReject};
-use replicator_io::replicate::start::Consistency;
+use replicator_core::model::ident::TableName;
 use turmoil::{Builder, Sim};
 
 use super::checker::Checker;
-use super::feed::{Feeds, Habits};
+use super::drawn::{Drawn, FREE, is_rough};
+use super::feed::Feeds;
 use super::feeder::Feeder;
 use super::inject::Injector;
-use super::program::{CONSISTENT, Program, settings, wall_ahead};
-use super::steps::Setting;
-use crate::cluster::Scenario;
-use crate::cluster::fault::{Faults, Kind};
+use super::program::{CONSISTENT, Program, settings, staging_database, wall_ahead};
+use crate::cluster::checker::STAGING_SCHEMA;
 use crate::cluster::reach::{Reach, Reached};
 use crate::cluster::scenario::{HEALED_MAX, TCP_CAPACITY, TICK, Verdict, listen};
 use crate::cluster::script::Script;
+use crate::cluster::sql::Value;
 use crate::cluster::target::Target;
 use crate::cluster::trace;
 use crate::disk::SimDisk;
-use crate::fault::{Kind as SourceKind, Setup};
 use crate::os::set_elapsed;
 use crate::random::Random;
-use crate::schema::{BULK, schema};
-use crate::story::Story;
-
-/// Tables without constraints, as long as nobody writes to those that refer to them.
-const FREE: [&str; 3] = ["odd", "parent", "plain"];
+use crate::schema::schema;
 
 /// How long everything must stay as it is in the end.
 const REST: Duration = Duration::from_secs(2);
 
-/// Everything that is drawn once for a world.
-#[derive(Clone, Debug)]
-pub struct Drawn {
-    /// The tables, what transactions do with them, and the limits of the machine.
-    pub setup: Setup,
-    /// What the target is.
-    pub product: Product,
-    /// What goes wrong.
-    pub faults: Faults,
-    /// How many transactions the source commits.
-    pub commits: usize,
-    /// How long the first phase lasts.
-    pub lasts: Duration,
-    /// The longest that a message takes.
-    pub latency_max: Duration,
-    habits: Habits,
-    // What rows wait for: one after the other, each time the program starts.
-    consistency: Vec<Consistency>,
-    // The longest that a request may take, and the time from one promise to the next.
-    request_max: Duration,
-    promise_interval: Duration,
-    // How long a step of the network is, and by how many seconds the program's calendar is ahead.
-    tick: Duration,
-    clock_ahead: i64,
-    // Everything that happens later follows from this.
-    random: Random,
-}
-
-impl Drawn {
-    /// Draws a world, in which exactly the faults of `only` exist if that is given.
-    #[must_use]
-    pub fn new(seed: u64, only: Option<&[Kind]>) -> Self {
-        let mut random = Random::new(seed);
-        let mut setup = Setup::draw(SourceKind::Changefeed, random.word());
-        let product = random.pick(&[Product::Postgres, Product::Postgres, Product::Cockroach]);
-        let mut faults = Faults::draw(&mut random, Scenario::Failback, only);
-        // In half of the worlds runs do not end in the middle.
-        if random.chance(50) && only.is_none() {
-            faults.kinds.retain(|kind| !is_rough(*kind));
-        }
-        let own = match faults.kinds.contains(&Kind::QueryFeeds) {
-            false => Vec::new(),
-            true => {
-                faults.kinds.retain(|kind| *kind != Kind::SecondFeed);
-                own_tables(&mut random)
-            }
-        };
-        if faults.kinds.contains(&Kind::SecondFeed) {
-            setup.tables = FREE.to_vec();
-        }
-        setup.tables.retain(|table| *table != BULK);
-        setup.stories.retain(|story| *story != Story::Flood);
-        if product == Product::Cockroach {
-            // There such a child cannot come before its parent.
-            setup.tables.retain(|table| *table != "late");
-        }
-        if setup.tables.is_empty() {
-            setup.tables = FREE.to_vec();
-        }
-        setup.limits = false;
-        let millis = |number: usize| Duration::from_millis(u64::try_from(number).expect("small"));
-        // The longer, the more is applied again.
-        setup.config.save_interval = millis(random.pick(&[10, 60, 500, 3_000]));
-        let window = Consistency::Consistent { window: millis(random.pick(&[300, 2_000])) };
-        let best = Consistency::BestEffort;
-        let consistency = match random.below(10) {
-            0..5 => vec![CONSISTENT],
-            5 | 6 => vec![best],
-            7 | 8 => vec![window],
-            _ => vec![CONSISTENT, best, window],
-        };
-        Self {
-            habits: Habits {
-                feeds: if faults.kinds.contains(&Kind::SecondFeed) { 2 } else { 1 },
-                own,
-                lanes_max: random.within(1, 6),
-                rows_max: random.pick(&[1, 3, 10, 20]),
-            },
-            setup,
-            product,
-            faults,
-            consistency,
-            commits: random.within(1, 60),
-            lasts: millis(random.within(2_000, 20_000)),
-            latency_max: millis(random.pick(&[2, 10, 100])),
-            request_max: millis(random.pick(&[1_000, 3_000, 10_000])),
-            promise_interval: millis(random.pick(&[50, 200, 1_000])),
-            tick: TICK,
-            clock_ahead: 0,
-            random,
-        }
-    }
-}
-
-impl Drawn {
-    /// A world in which nothing is drawn, and all tables are used.
-    pub(super) fn calm(setting: &Setting) -> Self {
-        let mut drawn = Self::new(0, Some(&[]));
-        let core = Config {
-            batch_rows_max: 8,
-            batch_txs_max: 1,
-            batch_growth_max: 1,
-            batch_age_max: Duration::ZERO,
-            buffered_bytes_max: 20_000,
-            applies_max: 2,
-            save_interval: setting.save_interval,
-            read_rows_max: setting.page_rows,
-            on_reject: OnReject::Stop,
-            ..drawn.setup.config
-        };
-        let tables = schema().catalog.tables().map(|(id, _)| schema().name(id)).collect();
-        drawn.setup = Setup { config: core, tables, ..drawn.setup };
-        drawn.product = Product::Postgres;
-        drawn.latency_max = Duration::from_millis(2);
-        drawn.habits =
-            Habits { feeds: 1, own: Vec::new(), lanes_max: 1, rows_max: setting.rows_max };
-        drawn.consistency.clone_from(&setting.consistency);
-        drawn.request_max = setting.request_max;
-        drawn.promise_interval = setting.promise_interval;
-        (drawn.tick, drawn.clock_ahead) = (setting.tick, setting.clock_ahead);
-        drawn
-    }
-}
-
-/// One to three tables.
-fn own_tables(random: &mut Random) -> Vec<TableId> {
-    let mut tables: Vec<TableId> = schema().catalog.tables().map(|(id, _)| id).collect();
-    let count = random.within(1, 3);
-    while count < tables.len() {
-        tables.remove(random.below(tables.len()));
-    }
-    tables
-}
-
-/// Whether a run may end in the middle, or rows may come in an order that was none of the source's.
-pub(super) const fn is_rough(kind: Kind) -> bool {
-    match kind {
-        Kind::StopReplicator
-        | Kind::Partition
-        | Kind::PartitionOneWay
-        | Kind::Hold
-        | Kind::Slow
-        | Kind::ClockJump
-        | Kind::KillFeeder
-        | Kind::Repeat
-        | Kind::Rewind
-        | Kind::QueryFeeds => false,
-        Kind::KillReplicator
-        | Kind::KillSource
-        | Kind::KillTarget
-        | Kind::Stall
-        | Kind::Refuse
-        | Kind::StartingUp
-        | Kind::SqlError
-        | Kind::SqlKill
-        | Kind::LostCommit
-        | Kind::LostAnswer
-        | Kind::Zombie
-        | Kind::EndStreams
-        | Kind::FewSessions
-        | Kind::Delay
-        | Kind::Rival
-        | Kind::Usurp
-        | Kind::PowerLoss
-        | Kind::DiskError
-        | Kind::DiskFull
-        | Kind::SecondFeed => true,
-    }
-}
+/// Two hosts that talk to each other.
+pub(super) type Link = (&'static str, &'static str);
 
 /// The hosts, and what they share.
 pub(super) struct World<'a> {
     pub(super) sim: Sim<'a>,
     pub(super) feeds: Feeds,
-    pub(super) program: Program,
+    /// The program, on each of its hosts.
+    pub(super) programs: Vec<Program>,
     pub(super) target: Target,
+    /// Where rows are staged, if not in a file.
+    pub(super) staging: Option<Target>,
     pub(super) reach: Reach,
     feeder: Feeder,
     checker: Checker,
@@ -245,7 +74,8 @@ pub(super) fn run_told(
 fn tell(drawn: &Drawn, script: &Script, random: &mut Random, world: &mut World<'_>) {
     let Drawn { faults, commits, lasts, .. } = drawn.clone();
     let omitted = script.omit_faults.clone();
-    let mut injector = Injector::new(faults, omitted, Random::new(random.word()));
+    let links = world.links(faults.kinds.iter().any(|kind| is_rough(*kind)));
+    let mut injector = Injector::new(faults, links, omitted, Random::new(random.word()));
     let mut left = commits;
     while world.sim.elapsed() < lasts {
         let steps_left = (lasts - world.sim.elapsed()).as_millis() / TICK.as_millis();
@@ -306,30 +136,74 @@ impl World<'_> {
             Feeds::new(drawn.setup.clone(), drawn.habits.clone(), Random::new(random.word()));
         let target = Target::new(drawn.product, random.word());
         let disk = SimDisk::new(random.word());
-        let consistency = drawn.consistency.clone();
         let mut settings = settings(&drawn.setup, random);
         settings.wall = wall_ahead(drawn.clock_ahead);
-        let program = Program::new(settings, consistency, disk);
-        let feeder = Feeder::new(feeds.clone(), drawn.request_max, drawn.promise_interval);
+        let database = drawn.database.map(|_| staging_database(random));
+        let staging = drawn.database.map(|product| Target::new(product, random.word()));
+        let program = |(number, host): (u64, &&'static str)| {
+            let mut settings = settings.clone();
+            // By this they are told apart.
+            settings.core.seed ^= number;
+            Program::new(host, settings, drawn.consistency.clone(), disk.clone(), database.clone())
+        };
+        let programs = (0..).zip(drawn.hosts).map(program).collect();
+        let (limit, interval) = (drawn.request_max, drawn.promise_interval);
+        let feeder = Feeder::new(feeds.clone(), drawn.hosts, limit, interval);
         let mut world = Self {
             sim: builder.build(),
             feeds,
-            program,
+            programs,
             target,
+            staging,
             reach: Reach::default(),
             feeder,
             checker: Checker::new(drawn.habits.feeds == 1, drawn.consistency == [CONSISTENT]),
         };
-        let target = world.target.clone();
-        world.sim.host("target", move || {
-            let target = target.clone();
-            listen(move |stream| target.clone().serve(stream))
-        });
-        let program = world.program.clone();
-        world.sim.host("replicator", move || program.clone().run());
-        let feeder = world.feeder.clone();
-        world.sim.host("feeder", move || feeder.clone().run());
+        world.begin();
         world
+    }
+
+    /// Starts all hosts.
+    fn begin(&mut self) {
+        let servers = [("target", Some(&self.target)), ("staging", self.staging.as_ref())];
+        for (host, server) in servers {
+            let Some(server) = server.cloned() else { continue };
+            self.sim.host(host, move || {
+                let server = server.clone();
+                listen(move |stream| server.clone().serve(stream))
+            });
+        }
+        for program in &self.programs {
+            let (host, program) = (program.host, program.clone());
+            self.sim.host(host, move || program.clone().run());
+        }
+        let feeder = self.feeder.clone();
+        self.sim.host("feeder", move || feeder.clone().run());
+    }
+
+    /// The program, on the first of its hosts.
+    pub(super) fn program(&self) -> &Program {
+        &self.programs[0]
+    }
+
+    /// Who asks whom; `all` of them, or only those that bring rows.
+    pub(super) fn links(&self, all: bool) -> Vec<Link> {
+        let mut links = Vec::new();
+        for Program { host, .. } in &self.programs {
+            links.push(("feeder", *host));
+            if all {
+                links.push((host, "target"));
+            }
+            if all && self.staging.is_some() {
+                links.push((host, "staging"));
+            }
+        }
+        links
+    }
+
+    /// A server of this host.
+    pub(super) fn server(&self, host: &'static str) -> &Target {
+        self.staging.as_ref().filter(|_| host == "staging").unwrap_or(&self.target)
     }
 
     /// Lets a moment pass, then checks every promise.
@@ -349,17 +223,15 @@ impl World<'_> {
         if !self.sim.is_host_running(host) {
             return false;
         }
-        match host {
-            "replicator" => {
-                self.feeds.note_death();
-                self.program.disk.end_process();
-                self.program.set_dying(true);
-            }
-            "feeder" => self.feeder.set_dying(true),
-            _ => (),
+        let program = self.programs.iter().find(|program| program.host == host);
+        if let Some(program) = program {
+            self.feeds.note_death();
+            program.disk.end_process();
+            program.set_dying(true);
         }
+        self.feeder.set_dying(host == "feeder");
         self.sim.crash(host);
-        self.program.set_dying(false);
+        self.programs.iter().for_each(|program| program.set_dying(false));
         self.feeder.set_dying(false);
         true
     }
@@ -376,9 +248,22 @@ impl World<'_> {
             None => {
                 let (retired, end) = (self.checker.retired, self.feeds.end());
                 let text = || format!("rows up to {end} are kept in staging, from {retired} on");
-                (retired < end).then(text)
+                (retired < end).then(text).or_else(|| self.kept())
             }
         }
+    }
+
+    /// What is kept in a staging database.
+    fn kept(&self) -> Option<String> {
+        let server = &self.staging.as_ref()?.sql;
+        let rows = |table: &str| server.table(&TableName::new(STAGING_SCHEMA, table));
+        let register = rows("replicator_staging_tables").unwrap_or_default();
+        register.iter().find_map(|(_, row)| {
+            // number, stream, target_table, staging_table, ready
+            let Value::Text(name) = &row[3] else { panic!("{:?} is no name", row[3]) };
+            let count = rows(name).map_or(0, |rows| rows.len());
+            (count > 0).then(|| format!("{count} rows are kept in {name}"))
+        })
     }
 
     /// Where the target is not what the source is.
