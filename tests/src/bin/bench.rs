@@ -98,7 +98,7 @@ impl Options {
             options.runs = if options.scale == Scale::Full { 3 } else { 1 };
         }
         let known: Vec<&str> = match options.way {
-            Way::Failback => failback::names().to_vec(),
+            Way::Failback => failback::names(),
             Way::MySql => mysql::names().to_vec(),
             Way::Forward => {
                 let workloads = workload::all(options.scale);
