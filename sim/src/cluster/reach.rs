@@ -169,7 +169,7 @@ const MY_FORWARD: [Reached; 22] = [
 ];
 
 /// The same in worlds of changefeeds.
-const FAILBACK: [Reached; 22] = [
+const FAILBACK: [Reached; 24] = [
     Reached::GroupCommit,
     Reached::OutOfOrder,
     Reached::OutcomeUnknown,
@@ -192,6 +192,8 @@ const FAILBACK: [Reached; 22] = [
     Reached::ModeChanged,
     Reached::AheadOfPromise,
     Reached::FeedJoined,
+    Reached::Waited,
+    Reached::Fenced,
 ];
 
 /// How often each state was reached.

@@ -80,7 +80,8 @@ pub(super) enum Rows {
     Select(Select),
 }
 
-/// `ON CONFLICT (columns) DO NOTHING`, if nothing is set, with no columns for any unique index, or `DO UPDATE SET … WHERE filter`.
+/// `ON CONFLICT (columns) DO NOTHING`, if nothing is set, or `DO UPDATE SET … WHERE filter`. Without columns any
+/// unique index is meant.
 #[derive(Clone, Debug)]
 pub(super) struct Conflict {
     pub(super) columns: Vec<String>,
