@@ -25,6 +25,9 @@ pub struct Target {
     refuses: Arc<AtomicBool>,
 }
 
+/// The table of progress, in the schema of the target.
+pub const PROGRESS: &str = "progress";
+
 /// What an operator runs to have a table of dead letters.
 fn dead_letters() -> String {
     format!(
@@ -44,6 +47,15 @@ impl Target {
         let sql = SqlServer::new(Role::Target, product, seed);
         sql.run(&dead_letters()).expect("a statement that the server knows");
         Self { sql, knobs, refuses }
+    }
+
+    /// Makes the table of progress, as an operator does.
+    pub fn keep_progress(&self) {
+        let sql = format!(
+            "CREATE TABLE public.{PROGRESS} (stream TEXT, fence INT8, first_tx INT8, after_position TEXT, \
+             through_position TEXT NOT NULL, PRIMARY KEY (stream, first_tx, fence))"
+        );
+        self.sql.run(&sql).expect("a statement that the server knows");
     }
 
     /// Whether connections are dropped at once.

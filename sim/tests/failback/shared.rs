@@ -1,7 +1,13 @@
 //! Rows are staged in a database, which two programs share.
+use std::time::Duration;
+
 use replicator_core::dialect::Product;
+use replicator_io::replicate::start::Consistency;
 use sim::cluster::failback::steps::{Setting, Step, play_in};
 use sim::cluster::{Outcome, Report};
+
+/// Without a window.
+const CONSISTENT: Consistency = Consistency::Consistent { window: Duration::ZERO };
 
 use super::millis_of;
 
@@ -93,5 +99,44 @@ fn programs_that_take_turns_keep_what_each_other_has_answered() {
         // gave its lease back.
         let turns = millis_of(&report, TAKES_OVER);
         assert!(2 < turns.len() && turns[2] < 24_500, "{turns:?} {:#?}", report.trace);
+    }
+}
+
+/// The row that a dead program had sent to a slow CockroachDB, which does it when another one has begun, and has
+/// brought what is newer.
+fn sent_by_a_dead_program(setting: &Setting, back: Option<u64>) -> Report {
+    let mut steps = vec![
+        (1_000, Step::Insert("plain", &[1, 0, 0])),
+        (3_000, Step::Delay(20_000)),
+        (3_100, Step::Replace("plain", &[1, 1, 0])),
+        (3_500, Step::Kill("replicator")),
+        (3_600, Step::Delay(0)),
+    ];
+    steps.extend(back.map(|at| (at, Step::Restart("replicator"))));
+    steps.push((12_000, Step::Replace("plain", &[1, 2, 0])));
+    steps.push((40_000, Step::Insert("plain", &[2, 0, 0])));
+    let setting = Setting { target: Product::Cockroach, progress: true, ..setting.clone() };
+    let report = play_in(&setting, &steps);
+    arrived(&report);
+    let commits = millis_of(&report, "target     commits");
+    assert!(commits.iter().any(|at| (12_000..20_000).contains(at)), "{:#?}", report.trace);
+    report
+}
+
+/// CockroachDB cannot be asked whether a dead session still works. Each transaction asks the table of progress.
+#[test]
+fn i7_what_another_program_had_sent_is_refused_by_a_table_of_progress() {
+    let report = sent_by_a_dead_program(&staged_in(Product::Postgres), None);
+    assert_eq!(millis_of(&report, TAKES_OVER).len(), 1, "{:#?}", report.trace);
+}
+
+/// Also where the next run has other lanes than the one before.
+#[test]
+fn i7_what_was_sent_in_another_mode_is_refused_by_a_table_of_progress() {
+    let consistency = vec![CONSISTENT, Consistency::BestEffort];
+    for consistency in [consistency.clone(), consistency.into_iter().rev().collect()] {
+        let setting = Setting { consistency, ..Setting::default() };
+        let report = sent_by_a_dead_program(&setting, Some(4_000));
+        assert!(1 < millis_of(&report, "conveyor begins").len(), "{:#?}", report.trace);
     }
 }

@@ -9,7 +9,9 @@ use replicator_core::model::mode::Lane;
 use replicator_core::model::mutation::TableId;
 use replicator_core::model::time::Hlc;
 
+use super::drawn::Drawn;
 use super::feed::Feeds;
+use super::program::CONSISTENT;
 use super::times::time_of;
 use crate::cluster::reach::{Reach, Reached};
 use crate::cluster::sql::{CommitRecord, SqlServer};
@@ -34,6 +36,8 @@ pub(super) struct Checker {
     whole: bool,
     // The tables whose rows wait for their transactions.
     waiting: Lane,
+    // Whether a row never goes back, also when a run begins.
+    exact: bool,
     looked: usize,
     tables: Vec<Rows>,
     // What each row was, after which transaction.
@@ -54,11 +58,12 @@ pub(super) struct Checker {
 
 impl Checker {
     /// Before the first commit.
-    pub(super) fn new(whole: bool, all_wait: bool) -> Self {
-        let waiting = if all_wait { Lane::Whole } else { Lane::of(&schema().catalog).remove(0) };
+    pub(super) fn new(drawn: &Drawn) -> Self {
+        let all_wait = drawn.consistency == [CONSISTENT];
         Self {
-            whole,
-            waiting,
+            whole: drawn.habits.feeds == 1,
+            waiting: if all_wait { Lane::Whole } else { Lane::of(&schema().catalog).remove(0) },
+            exact: drawn.progress,
             looked: 0,
             tables: schema().catalog.tables().map(|_| Rows::new()).collect(),
             past: BTreeMap::new(),
@@ -176,9 +181,10 @@ impl Checker {
         same.map(|(tx, _)| *tx).collect()
     }
 
-    /// Only a run that has begun since may apply what the one before it had applied. Returns whether it did.
+    /// Only a run that has begun since may apply what the one before it had applied, and only where the target
+    /// does not say what it has. Returns whether it did.
     fn i3_a_row_moves_forward(&mut self, place: &Place, versions: &[usize]) -> bool {
-        let runs = self.runs;
+        let runs = if self.exact { 0 } else { self.runs };
         let (newest, begun) = self
             .shown
             .get(place)

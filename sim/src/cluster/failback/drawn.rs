@@ -55,6 +55,8 @@ pub struct Drawn {
     pub(super) clock_ahead: i64,
     /// In what rows are staged, if that is not a file.
     pub(super) database: Option<Product>,
+    /// Whether the target has a table of progress.
+    pub(super) progress: bool,
     /// Where the program runs. Several share what is staged.
     pub(super) hosts: &'static [&'static str],
     /// Everything that happens later follows from this.
@@ -85,13 +87,6 @@ impl Drawn {
         }
         setup.tables.retain(|table| *table != BULK);
         setup.stories.retain(|story| *story != Story::Flood);
-        if product == Product::Cockroach {
-            // There such a child cannot come before its parent.
-            setup.tables.retain(|table| *table != "late");
-        }
-        if setup.tables.is_empty() {
-            setup.tables = FREE.to_vec();
-        }
         setup.limits = false;
         let millis = |number: usize| Duration::from_millis(u64::try_from(number).expect("small"));
         // The longer, the more is applied again.
@@ -123,16 +118,26 @@ impl Drawn {
             tick: TICK,
             clock_ahead: 0,
             database: None,
+            progress: false,
             hosts: &ALONE,
             random,
         };
         // By numbers of its own, so that worlds with a file are what they were before there were others.
-        drawn.stage_in_database(&mut Random::new(seed ^ DATABASES));
+        drawn.stage_in_database(&mut Random::new(seed ^ DATABASES), only.is_none());
+        if drawn.product == Product::Cockroach {
+            // There such a child cannot come before its parent.
+            drawn.setup.tables.retain(|table| *table != "late");
+        }
+        if drawn.setup.tables.is_empty() {
+            drawn.setup.tables = FREE.to_vec();
+        }
         drawn
     }
 
-    /// In some worlds rows are staged in a database, and in some of them two programs share it.
-    fn stage_in_database(&mut self, random: &mut Random) {
+    /// In some worlds rows are staged in a database, in some of these two programs share it, and in some the target
+    /// has a table of progress. On CockroachDB it is needed where a dead run has left something behind; what it
+    /// takes for that is added to faults that are `free`.
+    fn stage_in_database(&mut self, random: &mut Random, free: bool) {
         if !random.chance(40) {
             return;
         }
@@ -140,10 +145,19 @@ impl Drawn {
             Some(random.pick(&[Product::Postgres, Product::Postgres, Product::Cockroach]));
         let of_disks = [Kind::PowerLoss, Kind::DiskError, Kind::DiskFull];
         self.faults.kinds.retain(|kind| !of_disks.contains(kind));
+        self.progress = random.chance(50);
+        if self.progress && random.chance(70) {
+            self.product = Product::Cockroach;
+            if free {
+                self.faults.kinds.extend([Kind::Delay, Kind::KillReplicator]);
+            }
+        }
         if random.chance(50) {
             self.hosts = &BOTH;
-            // CockroachDB cannot tell the one whose lease has ended that its transactions come too late.
-            self.product = Product::Postgres;
+            if !self.progress {
+                // CockroachDB cannot tell the one whose lease has ended that its transactions come too late.
+                self.product = Product::Postgres;
+            }
             // Long enough that a lease ends while its holder stands still.
             self.lasts = Duration::from_secs(random.pick(&[10, 20, 30]));
         }
@@ -168,7 +182,6 @@ impl Drawn {
         };
         let tables = schema().catalog.tables().map(|(id, _)| schema().name(id)).collect();
         drawn.setup = Setup { config: core, tables, ..drawn.setup };
-        drawn.product = Product::Postgres;
         drawn.latency_max = Duration::from_millis(2);
         drawn.habits =
             Habits { feeds: 1, own: Vec::new(), lanes_max: 1, rows_max: setting.rows_max };
@@ -176,7 +189,8 @@ impl Drawn {
         drawn.request_max = setting.request_max;
         drawn.promise_interval = setting.promise_interval;
         (drawn.tick, drawn.clock_ahead) = (setting.tick, setting.clock_ahead);
-        drawn.database = setting.database;
+        drawn.product = setting.target;
+        (drawn.database, drawn.progress) = (setting.database, setting.progress);
         drawn.hosts = if setting.shared { &BOTH } else { &ALONE };
         drawn
     }

@@ -227,7 +227,9 @@ impl Injector {
         } else {
             let millis: &[u64] = match server.sql.product() {
                 // A slow one would do what a dead run had asked for after the next one has begun.
-                Product::Cockroach if host == "target" => &[5, 20],
+                Product::Cockroach if host == "target" && !world.progress => &[5, 20],
+                // Longer than it takes until somebody goes on.
+                Product::Cockroach if host == "target" => &[20, 1_000, 8_000],
                 Product::Postgres | Product::Cockroach => &[5, 20, 200, 1_000],
             };
             knobs.set_delay(Duration::from_millis(self.random.pick(millis)));

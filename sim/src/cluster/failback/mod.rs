@@ -16,11 +16,11 @@
 //!
 //! # What is left out
 //!
-//! The target has no table of progress, so it does not know which run is the newest. On PostgreSQL a run waits
-//! for the sessions of the one before, as `tests/failback.rs` shows. With the manners of CockroachDB it cannot,
-//! so no server here is so slow that it does what a dead run had asked for after the next one has begun, and no two programs
-//! share one. Nothing passes to and from a program that stands still, but its timers go on. Where
-//! two feeds share the schema, tables have no constraints: a child may be promised whose parent is still to come.
+//! Without a table of progress the target does not know which run is the newest. On PostgreSQL a run waits for the
+//! sessions of the one before, as `tests/failback.rs` shows. With the manners of CockroachDB it cannot, so there
+//! no server is so slow that it does what a dead run had asked for after the next one has begun, and no two programs
+//! share one. Nothing passes to and from a program that stands still, but its timers go on. Where two feeds share
+//! the schema, tables have no constraints: a child may be promised whose parent is still to come.
 mod caller;
 mod checker;
 mod drawn;

@@ -190,7 +190,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Draws the settings of the program for a world.
+/// Draws the settings of the program for a world, without a table of progress.
 pub(super) fn settings(setup: &Setup, random: &mut Random) -> StartSettings {
     let core = setup.config;
     let text =

@@ -80,6 +80,10 @@ pub struct Setting {
     pub save_interval: Duration,
     /// By how many seconds the program's calendar is ahead of the source's: 0, 10 or -10.
     pub clock_ahead: i64,
+    /// What the target is.
+    pub target: Product,
+    /// Whether the target has a table of progress.
+    pub progress: bool,
     /// In what rows are staged, if not in a file.
     pub database: Option<Product>,
     /// Whether a second program, on the host `other`, shares what is staged.
@@ -98,6 +102,8 @@ impl Default for Setting {
             page_rows: 5,
             save_interval: Duration::from_secs(3),
             clock_ahead: 0,
+            target: Product::Postgres,
+            progress: false,
             database: None,
             shared: false,
             tick: TICK,

@@ -12,13 +12,13 @@ use super::drawn::{Drawn, FREE, is_rough};
 use super::feed::Feeds;
 use super::feeder::Feeder;
 use super::inject::Injector;
-use super::program::{CONSISTENT, Program, settings, staging_database, wall_ahead};
+use super::program::{Program, settings, staging_database, wall_ahead};
 use crate::cluster::checker::STAGING_SCHEMA;
 use crate::cluster::reach::{Reach, Reached};
 use crate::cluster::scenario::{HEALED_MAX, TCP_CAPACITY, TICK, Verdict, listen};
 use crate::cluster::script::Script;
 use crate::cluster::sql::Value;
-use crate::cluster::target::Target;
+use crate::cluster::target::{PROGRESS, Target};
 use crate::cluster::trace;
 use crate::disk::SimDisk;
 use crate::os::set_elapsed;
@@ -41,6 +41,8 @@ pub(super) struct World<'a> {
     /// Where rows are staged, if not in a file.
     pub(super) staging: Option<Target>,
     pub(super) reach: Reach,
+    /// Whether the target has a table of progress.
+    pub(super) progress: bool,
     feeder: Feeder,
     checker: Checker,
 }
@@ -138,6 +140,10 @@ impl World<'_> {
         let disk = SimDisk::new(random.word());
         let mut settings = settings(&drawn.setup, random);
         settings.wall = wall_ahead(drawn.clock_ahead);
+        if drawn.progress {
+            target.keep_progress();
+            settings.progress_table = Some(PROGRESS.to_owned());
+        }
         let database = drawn.database.map(|_| staging_database(random));
         let staging = drawn.database.map(|product| Target::new(product, random.word()));
         let program = |(number, host): (u64, &&'static str)| {
@@ -156,8 +162,9 @@ impl World<'_> {
             target,
             staging,
             reach: Reach::default(),
+            progress: drawn.progress,
             feeder,
-            checker: Checker::new(drawn.habits.feeds == 1, drawn.consistency == [CONSISTENT]),
+            checker: Checker::new(drawn),
         };
         world.begin();
         world

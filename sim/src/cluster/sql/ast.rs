@@ -24,6 +24,8 @@ pub(super) enum Statement {
     CreateTable(Box<TableDef>),
     /// `ALTER TABLE table ADD COLUMN IF NOT EXISTS column`, which must be there.
     HasColumn(TableName, String),
+    /// `LOCK TABLE table IN SHARE ROW EXCLUSIVE MODE`.
+    Lock(TableName),
     /// `CREATE INDEX`. No query needs one.
     CreateIndex,
     /// `WITH name AS (first) then`.
@@ -46,6 +48,8 @@ impl Statement {
     pub(super) fn returning(&self) -> &[Item] {
         if let Self::Insert(insert) = self {
             &insert.returning
+        } else if let Self::Update(update) = self {
+            &update.returning
         } else if let Self::Delete(delete) = self {
             &delete.returning
         } else {
@@ -89,7 +93,7 @@ pub(super) struct Conflict {
     pub(super) filter: Option<Expr>,
 }
 
-/// `UPDATE table AS alias SET … FROM … WHERE …`.
+/// `UPDATE table AS alias SET … FROM … WHERE … RETURNING …`.
 #[derive(Clone, Debug)]
 pub(super) struct Update {
     pub(super) table: TableName,
@@ -97,6 +101,7 @@ pub(super) struct Update {
     pub(super) set: Vec<(String, Expr)>,
     pub(super) from: Vec<From>,
     pub(super) filter: Option<Expr>,
+    pub(super) returning: Vec<Item>,
 }
 
 /// `DELETE FROM table WHERE … ORDER BY … LIMIT … RETURNING …`.
@@ -155,6 +160,7 @@ pub(super) enum Op {
     And,
     Or,
     Equal,
+    Differs,
     Less,
     LessEqual,
     Add,

@@ -58,6 +58,7 @@ impl Work<'_> {
         if let Some(new) = &new {
             self.check_values(&def, new)?;
         }
+        self.lock(Lock::Table(table), Mode::Share)?;
         let old = at.as_ref().map(|(_, row)| row);
         let key = match (&at, &new) {
             (Some((key, _)), None) => key.clone(),

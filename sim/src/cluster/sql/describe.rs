@@ -57,9 +57,10 @@ impl Look<'_> {
             Statement::Update(update) => {
                 self.table(&update.table)?;
                 self.from(&update.from)?;
-                for expr in update.set.iter().map(|(_, expr)| expr).chain(&update.filter) {
-                    self.expr(expr)?;
-                }
+                let exprs = update.set.iter().map(|(_, expr)| expr).chain(&update.filter);
+                let returned = update.returning.iter().map(|item| &item.expr);
+                exprs.chain(returned).try_for_each(|expr| self.expr(expr))?;
+                columns = self.outputs(&update.returning);
             }
             Statement::Delete(delete) => {
                 self.table(&delete.table)?;
@@ -81,6 +82,7 @@ impl Look<'_> {
             | Statement::CreateSchema(_)
             | Statement::CreateTable(_)
             | Statement::CreateIndex
+            | Statement::Lock(_)
             | Statement::HasColumn(..)
             | Statement::Begin
             | Statement::Commit
@@ -270,7 +272,10 @@ impl Look<'_> {
             | Expr::ArraySelect(_)
             | Expr::Tuple(_) => return None,
             Expr::Bool(_)
-            | Expr::Binary(Op::And | Op::Or | Op::Equal | Op::Less | Op::LessEqual, ..)
+            | Expr::Binary(
+                Op::And | Op::Or | Op::Equal | Op::Differs | Op::Less | Op::LessEqual,
+                ..,
+            )
             | Expr::Not(_)
             | Expr::IsNull(_)
             | Expr::Any(..)

@@ -277,6 +277,7 @@ fn binary(op: Op, left: Value, right: Value) -> Result<Value, SqlError> {
         Op::And => return Ok(yes),
         Op::Or => return Ok(no),
         Op::Equal => return Ok(Value::Bool(left == right)),
+        Op::Differs => return Ok(Value::Bool(left != right)),
         Op::Less => return Ok(Value::Bool(left < right)),
         Op::LessEqual => return Ok(Value::Bool(left <= right)),
         Op::Join => return Ok(Value::Text(left.to_text() + &right.to_text())),

@@ -22,6 +22,8 @@ pub(super) enum Mode {
 pub(super) enum Lock {
     /// A row of a table by its key, whether or not it is there.
     Row(usize, Vec<Value>),
+    /// A table: shared by all who write to it.
+    Table(usize),
     /// Values in a unique index of a table. Whoever meets a row of an open transaction there waits for
     /// its end (`_bt_check_unique` in the server's nbtinsert.c).
     Unique(usize, usize, Vec<Value>),

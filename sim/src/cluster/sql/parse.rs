@@ -180,6 +180,10 @@ impl Parser<'_> {
         } else if self.takes("CREATE INDEX IF NOT EXISTS") {
             self.at = self.tokens.len();
             Statement::CreateIndex
+        } else if self.takes("LOCK TABLE") {
+            let table = self.table_name()?;
+            self.needs("IN SHARE ROW EXCLUSIVE MODE")?;
+            Statement::Lock(table)
         } else if self.takes("ALTER TABLE") {
             let table = self.table_name()?;
             self.needs("ADD COLUMN IF NOT EXISTS")?;
@@ -326,7 +330,8 @@ impl Parser<'_> {
         let set = self.list(Self::assignment)?;
         let from = if self.takes("FROM") { self.list(Self::from)? } else { Vec::new() };
         let filter = if self.takes("WHERE") { Some(self.expr()?) } else { None };
-        Ok(Update { table, alias, set, from, filter })
+        let returning = if self.takes("RETURNING") { self.items()? } else { Vec::new() };
+        Ok(Update { table, alias, set, from, filter, returning })
     }
 }
 

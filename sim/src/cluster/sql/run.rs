@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use replicator_core::dialect::Product;
 
-use super::ast::{Conflict, Delete, Expr, Insert, Rows, Statement, Update, With};
+use super::ast::{Conflict, Delete, Expr, Insert, Item, Rows, Statement, Update, With};
 use super::data::{Key, Row, Work};
 use super::error::{Halt, SqlError};
 use super::eval::{CTID, Columns, Named, Scope};
@@ -64,6 +64,11 @@ impl Work<'_> {
                 Answer::tag("CREATE TABLE")
             }
             Statement::CreateIndex => Answer::tag("CREATE INDEX"),
+            Statement::Lock(table) => {
+                let table = self.data.find(table)?;
+                self.lock(Lock::Table(table), Mode::Exclusive)?;
+                Answer::tag("LOCK TABLE")
+            }
             Statement::HasColumn(table, column) => {
                 let table = self.data.find(table)?;
                 self.data.tables[table].column(column)?;
@@ -161,14 +166,24 @@ impl Work<'_> {
             };
             count += 1;
             if !insert.returning.is_empty() {
-                let columns = Columns::Table(&def);
-                let alias = &insert.alias;
-                let scope = scope.with(Named { alias, columns, row: &written, place: None });
-                let items = insert.returning.iter().map(|item| self.eval(&item.expr, &scope));
-                returned.push(items.collect::<Result<Row, Halt>>()?);
+                let of = (&insert.alias, &*def);
+                returned.push(self.returned(&insert.returning, of, &written, scope)?);
             }
         }
         Ok(Answer { tag: format!("INSERT 0 {count}"), rows: returned })
+    }
+
+    /// What RETURNING makes of a row of a table, which has an alias.
+    fn returned(
+        &mut self,
+        items: &[Item],
+        (alias, def): (&String, &TableDef),
+        row: &Row,
+        scope: &Scope<'_>,
+    ) -> Result<Row, Halt> {
+        let columns = Columns::Table(def);
+        let scope = scope.with(Named { alias, columns, row, place: None });
+        items.iter().map(|item| self.eval(&item.expr, &scope)).collect()
     }
 
     /// Inserts one row, or changes the one in its place. Returns what is there now if it did either.
@@ -268,7 +283,7 @@ impl Work<'_> {
     }
 
     fn update(&mut self, update: &Update, scope: &Scope<'_>) -> Result<Answer, Halt> {
-        let Update { table, alias, set, from, filter } = update;
+        let Update { table, alias, set, from, filter, returning } = update;
         let table = self.data.find(table)?;
         let def = Arc::clone(&self.data.tables[table]);
         let mut changes: Vec<(Key, Row, Row)> = Vec::new();
@@ -285,12 +300,15 @@ impl Work<'_> {
             }
             Ok(())
         })?;
-        let tag = format!("UPDATE {}", changes.len());
+        let (tag, mut rows) = (format!("UPDATE {}", changes.len()), Vec::new());
         // The order is the server's choice; here it is the one that helps least.
         for (key, old, new) in changes.into_iter().rev() {
+            if !returning.is_empty() {
+                rows.push(self.returned(returning, (alias, &def), &new, scope)?);
+            }
             self.write(table, Some((key, old)), Some(new))?;
         }
-        Ok(Answer { tag, rows: Vec::new() })
+        Ok(Answer { tag, rows })
     }
 
     fn delete(&mut self, delete: &Delete, scope: &Scope<'_>) -> Result<Answer, Halt> {
@@ -316,10 +334,7 @@ impl Work<'_> {
         let (tag, mut rows) = (format!("DELETE {}", doomed.len()), Vec::new());
         for (key, row) in doomed {
             if !delete.returning.is_empty() {
-                let columns = Columns::Table(&def);
-                let scope = scope.with(Named { alias, columns, row: &row, place: None });
-                let items = delete.returning.iter().map(|item| self.eval(&item.expr, &scope));
-                rows.push(items.collect::<Result<Row, Halt>>()?);
+                rows.push(self.returned(&delete.returning, (alias, &def), &row, scope)?);
             }
             self.write(table, Some((key, row)), None)?;
         }

@@ -285,6 +285,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             | Statement::CreateSchema(_)
             | Statement::CreateTable(_)
             | Statement::CreateIndex
+            | Statement::Lock(_)
             | Statement::HasColumn(..)
             | Statement::With(_) => {
                 let limit = self.knobs.lock_wait_max();

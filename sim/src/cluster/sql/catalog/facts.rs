@@ -1,4 +1,6 @@
 //! What every server tells: itself, its schemas, tables, columns, indexes and foreign keys.
+use std::sync::Arc;
+
 use replicator_core::dialect::Product;
 
 use super::super::data::{Data, Row};
@@ -138,6 +140,17 @@ pub(super) const KINDS: &[Kind] = &[
             let has =
                 |table: &TableDef| table.name.table == name && table.column("hostname").is_ok();
             Ok(asked.tables()?.filter(|table| has(table)).map(|_| vec![Value::Int(1)]).collect())
+        },
+    },
+    Kind {
+        mark: "conname::TEXT",
+        columns: &[("conname", TEXT)],
+        rows: |asked| {
+            let name = asked.text(0)?;
+            let shown = |table: &&Arc<TableDef>| table.name.to_string() == name;
+            let table = asked.data.tables.iter().find(shown);
+            let primary = table.and_then(|table| table.uniques.iter().find(|index| index.primary));
+            Ok(primary.map(|index| vec![text(&index.name)]).into_iter().collect())
         },
     },
     Kind {

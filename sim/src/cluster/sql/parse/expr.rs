@@ -7,7 +7,7 @@ use super::Parser;
 
 /// Operators from loose to tight.
 const LEVELS: [&[(&str, Op)]; 4] = [
-    &[("=", Op::Equal), ("<=", Op::LessEqual), ("<", Op::Less)],
+    &[("=", Op::Equal), ("<>", Op::Differs), ("<=", Op::LessEqual), ("<", Op::Less)],
     &[("||", Op::Join)],
     &[("+", Op::Add), ("-", Op::Subtract)],
     &[("/", Op::Divide), ("*", Op::Multiply)],

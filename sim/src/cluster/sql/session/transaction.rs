@@ -104,6 +104,7 @@ impl Transaction {
             | Statement::CreateSchema(_)
             | Statement::CreateTable(_)
             | Statement::CreateIndex
+            | Statement::Lock(_)
             | Statement::HasColumn(..)
             | Statement::With(_)
             | Statement::Commit
