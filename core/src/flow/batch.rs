@@ -27,6 +27,8 @@ pub(crate) struct Batch {
     after: Option<Position>,
     // The first batch reaches as far as this.
     hold: Option<Position>,
+    // The rows of the last batch: the next one may have as many.
+    rows_likely: usize,
     open: Option<Open>,
 }
 
@@ -59,7 +61,7 @@ pub(crate) struct Closed {
 
 impl Batch {
     pub(crate) const fn new(limits: Limits, after: Option<Position>) -> Self {
-        Self { limits, after, hold: None, open: None }
+        Self { limits, after, hold: None, rows_likely: 0, open: None }
     }
 
     /// The first batch shall hold everything up to here, whatever its size.
@@ -75,7 +77,7 @@ impl Batch {
 
     /// Adds a whole transaction. A transaction is never split over two batches.
     pub(crate) fn push(&mut self, now: MonoTime, catalog: &Catalog, tx: OrderedTx) {
-        let after = self.after;
+        let Self { after, rows_likely, .. } = *self;
         let open = self.open.get_or_insert_with(|| Open {
             opened: now,
             txs: 0,
@@ -89,7 +91,7 @@ impl Batch {
                 position: tx.position,
                 committed: tx.committed,
                 piece: Piece::Whole,
-                mutations: Vec::new(),
+                mutations: Vec::with_capacity(rows_likely),
                 ends: Vec::new(),
             },
         });
@@ -174,6 +176,8 @@ impl Batch {
         let Open { mut footprint, batch, bytes, .. } = self.open.take_if(|open| ready(open))?;
         footprint.close();
         self.after = Some(batch.position);
+        let rows_max = self.limits.rows.saturating_mul(self.limits.growth);
+        self.rows_likely = batch.mutations.len().min(rows_max);
         Some(Closed { batch, footprint, bytes })
     }
 }

@@ -13,6 +13,7 @@
 //! that are to go first refer to nothing any more, if that may be, and otherwise each gets a DELETE of its own.
 mod error;
 mod literal;
+mod pack;
 mod when;
 
 use alloc::borrow::ToOwned;
@@ -24,6 +25,7 @@ use core::ops::Range;
 pub use error::{classify, describe};
 pub use literal::ValueError;
 
+use self::pack::Pack;
 use crate::model::catalog::{Column, Made, Table};
 use crate::model::ident::TableName;
 use crate::model::mysql::MySqlType;
@@ -127,7 +129,8 @@ impl MySql {
     ///
     /// A value cannot be written to its column without being changed, or a row is too large.
     pub fn statements(&self, table: &Table, step: &Step<'_>) -> Result<Vec<Statement>, Refused> {
-        let work = Work { my: self, table, step };
+        let types = table.columns.iter().map(|column| MySqlType::of(&column.cast)).collect();
+        let work = Work { my: self, table, step, types };
         match step.kind {
             Kind::Insert | Kind::Upsert => work.upserts(),
             Kind::Update | Kind::Move => work.updates(),
@@ -145,19 +148,27 @@ struct Work<'a> {
     my: &'a MySql,
     table: &'a Table,
     step: &'a Step<'a>,
+    // Of the table's columns.
+    types: Vec<MySqlType<'a>>,
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
     /// Inserts rows, or replaces the columns given where the key exists.
     fn upserts(&self) -> Result<Vec<Statement>, Refused> {
         let Step { columns, rows, .. } = self.step;
+        // Quotes and commas; what must be doubled is rare.
+        let around = columns.len().saturating_mul(4).saturating_add(4);
+        let likely = rows.iter().map(|row| row.len_bytes().saturating_add(around));
+        let likely = likely.fold(0, usize::saturating_add);
         let mut head = alloc::format!("INSERT INTO {} (", name(&self.table.name));
         self.list(&mut head, columns, |sql, column| sql.push_str(&column));
         head.push_str(") VALUES ");
         let tail = self.on_duplicate();
         let mut pack = Pack::new(self, &head, &tail);
+        pack.bytes_likely = likely;
+        let mut tuple = String::new();
         for (index, row) in rows.iter().enumerate() {
-            let mut tuple = String::with_capacity(row.len_bytes());
+            tuple.clear();
             tuple.push('(');
             self.values(&mut tuple, columns, row, index)?;
             tuple.push(')');
@@ -168,7 +179,7 @@ impl Work<'_> {
 
     /// What happens to a row that is in the way of a new one.
     fn on_duplicate(&self) -> String {
-        let Self { table, .. } = *self;
+        let Self { table, .. } = self;
         if table.key.is_empty() {
             return String::new();
         }
@@ -214,7 +225,7 @@ impl Work<'_> {
     /// Sets columns of rows that exist, a row at a time. One that is moved is found by its old key, or by
     /// the new one if it was moved before.
     fn updates(&self) -> Result<Vec<Statement>, Refused> {
-        let Self { my, table, step } = *self;
+        let Self { my, table, step, .. } = self;
         let moved = step.from.is_some();
         let set = |column: &&u16| {
             table.column(**column).made == Made::Written && (moved || !table.key.contains(*column))
@@ -254,7 +265,7 @@ impl Work<'_> {
 
     /// Deletes by key.
     fn deletes(&self) -> Result<Vec<Statement>, Refused> {
-        let Self { table, step, .. } = *self;
+        let Self { table, step, .. } = self;
         let shown = name(&table.name);
         let head = alloc::format!("DELETE FROM {shown} WHERE ");
         if !table.foreign_keys.iter().any(|fk| fk.parent == step.table) {
@@ -278,7 +289,7 @@ impl Work<'_> {
 
     /// Columns without whose values a row refers to no other one of its table; none if it always does.
     fn ties(&self) -> Option<Vec<u16>> {
-        let Self { table, step, .. } = *self;
+        let Self { table, step, .. } = self;
         let loose = |column: &&u16| {
             let Column { nullable, made, .. } = table.column(**column);
             *nullable && *made == Made::Written && !table.key.contains(*column)
@@ -298,7 +309,7 @@ impl Work<'_> {
         rows_max: usize,
         reversed: bool,
     ) -> Result<Vec<Statement>, Refused> {
-        let Self { table, step, .. } = *self;
+        let Self { table, step, .. } = self;
         let single = match table.key.as_slice() {
             [column] if !self.of(*column).collates() => Some(*column),
             _ => None,
@@ -377,8 +388,9 @@ impl Work<'_> {
         })
     }
 
-    fn of(&self, column: u16) -> MySqlType<'_> {
-        MySqlType::of(&self.table.column(column).cast)
+    fn of(&self, column: u16) -> MySqlType<'a> {
+        let known = self.types.get(usize::from(column)).copied();
+        known.unwrap_or_else(|| MySqlType::of(&self.table.column(column).cast))
     }
 
     fn column(&self, column: u16) -> String {
@@ -403,65 +415,6 @@ impl Work<'_> {
         }
         let (start, end) = (at.start.saturating_add(rows.start), at.start.saturating_add(rows.end));
         Some(start..end)
-    }
-}
-
-/// Puts rows into statements of the right size.
-struct Pack<'a> {
-    work: &'a Work<'a>,
-    head: &'a str,
-    tail: &'a str,
-    rows_max: usize,
-    // The statement under construction, and its rows.
-    sql: String,
-    rows: Range<usize>,
-    count: usize,
-    done: Vec<Statement>,
-}
-
-impl<'a> Pack<'a> {
-    fn new(work: &'a Work<'a>, head: &'a str, tail: &'a str) -> Self {
-        let (sql, done) = (String::new(), Vec::new());
-        Self { work, head, tail, rows_max: usize::MAX, sql, rows: 0..0, count: 0, done }
-    }
-
-    fn push(&mut self, index: usize, item: &str, between: &str) -> Result<(), Refused> {
-        let fixed = self.head.len().saturating_add(self.tail.len());
-        let alone = fixed.saturating_add(item.len());
-        let next = index.saturating_add(1);
-        if self.work.my.statement_bytes_max < alone {
-            return Err(Refused::Large { bytes: alone, at: self.work.at(index..next) });
-        }
-        let grown = self.sql.len().saturating_add(between.len()).saturating_add(item.len());
-        let grown = grown.saturating_add(self.tail.len());
-        if 0 < self.count && (self.rows_max <= self.count || self.work.my.statement_bytes < grown) {
-            self.cut();
-        }
-        if self.count == 0 {
-            self.sql.push_str(self.head);
-            self.rows = index..next;
-        } else {
-            self.sql.push_str(between);
-            self.rows = self.rows.start.min(index)..self.rows.end.max(next);
-        }
-        self.sql.push_str(item);
-        self.count = self.count.saturating_add(1);
-        Ok(())
-    }
-
-    fn cut(&mut self) {
-        let mut sql = core::mem::take(&mut self.sql);
-        sql.push_str(self.tail);
-        self.count = 0;
-        let at = self.work.at(self.rows.clone());
-        self.done.push(Statement { sql, rows_min: None, at });
-    }
-
-    fn finish(mut self) -> Vec<Statement> {
-        if 0 < self.count {
-            self.cut();
-        }
-        self.done
     }
 }
 

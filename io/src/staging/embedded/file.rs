@@ -38,6 +38,8 @@ pub(super) struct StreamState {
     mapping: Option<Mapping>,
     // Up to where no rows of a lane are left, as far as this run has seen: see `retired_place`.
     retired: [Hlc; 2],
+    // How many rows the last page had.
+    pub(super) rows_likely: usize,
 }
 
 /// The whole of a stream has no mark: what is left of it is looked for from its first row.

@@ -284,30 +284,41 @@ impl<'a> Group<'a> {
         };
         // Other lanes have rows of these times, too, which are not to be looked at each time.
         let from = state.retired(&stream.lane);
-        let first = key_after(state.number, from);
-        let first = if from == Hlc::default() { &first[..STREAM_BYTES] } else { &first[..] };
-        let before = key_after(state.number, through);
-        if *first >= before[..] {
-            return Ok(Progress::Finished);
+        let mut first = key_after(state.number, from).to_vec();
+        if from == Hlc::default() {
+            first.truncate(STREAM_BYTES);
         }
+        let before = key_after(state.number, through);
         let path = self.file.path.clone();
         let failed = |error| EmbeddedError::database(&path, error);
         let OpenFile { names, streams, totals, .. } = &mut *self.file;
-        let mapping = streams.entry(stream.name.clone()).or_default().mapping(stream);
-        // One that cannot be read is not retired.
-        let is_in = |key: &[u8], _: &[u8]| mapping.is_in(names, &stream.lane, key).unwrap_or(false);
-        let rows = self.staged.extract_from_if(first..&before[..], is_in);
+        let state = streams.entry(stream.name.clone()).or_default();
+        let mapping = state.mapping(stream);
         let mut retired = 0;
-        for row in rows.map_err(failed)?.take(RETIRED_MAX) {
-            let (key, value) = row.map_err(failed)?;
-            totals.remove(key.value().len(), value.value().len());
-            retired += 1;
+        while retired < RETIRED_MAX && first[..] < before[..] {
+            // To remove all of a range takes half the time of taking rows out one by one.
+            let end = {
+                // Not longer: redb panics if pages that are still being read are changed.
+                let mut rows = self.staged.range(&first[..]..&before[..]).map_err(failed)?;
+                let next = rows.nth(RETIRED_MAX).transpose().map_err(failed)?;
+                next.map_or_else(|| before.to_vec(), |(key, _)| key.value().to_vec())
+            };
+            let stays = |key: &[u8], value: &[u8]| {
+                // One that cannot be read is not retired.
+                let goes = mapping.is_in(names, &stream.lane, key).unwrap_or(false);
+                if goes {
+                    totals.remove(key.len(), value.len());
+                    retired += 1;
+                }
+                !goes
+            };
+            self.staged.retain_in(&first[..]..&end[..], stays).map_err(failed)?;
+            first = end;
         }
         self.changed |= 0 < retired;
-        if retired == RETIRED_MAX {
+        if first[..] < before[..] {
             return Ok(Progress::Unfinished);
         }
-        let state = self.file.streams.entry(stream.name.clone()).or_default();
         state.retire(&stream.lane, through);
         Ok(Progress::Finished)
     }

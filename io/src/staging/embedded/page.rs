@@ -25,6 +25,8 @@ pub(super) fn read_page(
     let mut page = StagedPage { rows: Vec::new(), exhausted: true };
     let mut bytes: usize = 0;
     let Some(state) = streams.get_mut(&stream.name) else { return Ok(page) };
+    // As many as last time, so that a large page is not moved as it grows, and a small one takes no room.
+    page.rows.reserve(state.rows_likely.min(span.rows_max));
     let from = key_after(state.number, span.after);
     let before = key_after(state.number, span.through);
     if before <= from {
@@ -50,6 +52,7 @@ pub(super) fn read_page(
         bytes = bytes.saturating_add(row.mutation.len_bytes());
         page.rows.push(row);
     }
+    state.rows_likely = page.rows.len();
     Ok(page)
 }
 

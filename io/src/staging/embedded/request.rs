@@ -14,7 +14,7 @@ use super::tables::memo;
 use crate::port::{Fence, StagedPage};
 
 /// Whose rows and positions they are.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Stream {
     pub(super) name: String,
     /// The partitions of the source by their names. A [`PartitionId`] is an index into these: the file

@@ -1,4 +1,5 @@
 //! What only the inside of the store can show: its commits, and files of another format.
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use replicator_core::model::time::Hlc;
 use tokio::sync::oneshot;
 
 use super::backend::Backend;
-use super::request::{Request, Stream, Write};
+use super::request::{Request, Span, Stream, Write};
 use super::tables::{MEMO, memo};
 use super::{EmbeddedError, EmbeddedSettings, Ledger};
 use crate::disk::temp::TempFolder;
@@ -85,7 +86,13 @@ impl DiskFile for CountingFile {
     }
 }
 
+/// A stream of two tables.
 fn stream() -> Arc<Stream> {
+    let catalog = Arc::new(Catalog::new(["t", "u"].map(table).to_vec(), &[]));
+    Arc::new(Stream { name: "s".to_owned(), partitions: Vec::new(), catalog, lane: Lane::Whole })
+}
+
+fn table(name: &str) -> Table {
     let column = Column {
         name: "id".to_owned(),
         cast: "int8".to_owned(),
@@ -95,8 +102,8 @@ fn stream() -> Arc<Stream> {
         made: Made::Written,
         has_default: false,
     };
-    let table = Table {
-        name: TableName::new("public", "t"),
+    Table {
+        name: TableName::new("public", name),
         columns: vec![column],
         key: vec![0],
         uniques: Vec::new(),
@@ -104,19 +111,21 @@ fn stream() -> Arc<Stream> {
         place: Place::default(),
         referenced: false,
         untold: false,
-    };
-    let catalog = Arc::new(Catalog::new(vec![table], &[]));
-    Arc::new(Stream { name: "s".to_owned(), partitions: Vec::new(), catalog, lane: Lane::Whole })
+    }
 }
 
 fn row(stream: &Stream, key: u64) -> TimedMutation {
+    row_at(stream, TableId(0), key, 1)
+}
+
+fn row_at(stream: &Stream, table: TableId, key: u64, nanos: u64) -> TimedMutation {
     let mut cells = RowBuilder::new();
     cells.push(Cell::Text(key.to_string().as_bytes()));
-    let layout = Arc::new(Layout { table: TableId(0), columns: vec![Some(0)] });
+    let layout = Arc::new(Layout { table, columns: vec![Some(0)] });
     let image = cells.finish(layout).unwrap();
-    let key = stream.catalog.table(TableId(0)).key_of(&image).unwrap();
-    let mutation = Mutation { table: TableId(0), key, change: Change::Upsert(image) };
-    TimedMutation { time: Hlc { nanos: 1, logical: 0 }, mutation }
+    let key = stream.catalog.table(table).key_of(&image).unwrap();
+    let mutation = Mutation { table, key, change: Change::Upsert(image) };
+    TimedMutation { time: Hlc { nanos, logical: 0 }, mutation }
 }
 
 fn settings(folder: &TempFolder) -> EmbeddedSettings {
@@ -157,6 +166,66 @@ fn uploads_that_wait_together_share_one_commit() {
     assert_eq!(answers, vec![Ok(()); 99]);
     // What is refused costs nothing.
     assert_eq!(group(0..2, Fence(0)), (0, vec![Err(Failure::Fenced); 2]));
+}
+
+/// More rows than one commit retires, and not all in one place.
+#[test]
+fn one_lane_is_retired_in_several_commits_and_the_other_one_stays() {
+    const ROWS: u64 = 150_000;
+    const THROUGH: u64 = 140_000;
+    // The first third is of the other lane alone.
+    let is_related = |nanos: u64| ROWS / 3 < nanos && nanos.is_multiple_of(2);
+    let folder = TempFolder::new("embedded-retire").unwrap();
+    let mut ledger = Ledger::open(CountingDisk::default(), settings(&folder)).unwrap();
+    let whole = stream();
+    let fence = begin(&mut ledger, &whole);
+    let rows = (1..=ROWS).map(|at| row_at(&whole, TableId(u32::from(is_related(at))), at, at));
+    let rows: Vec<TimedMutation> = rows.collect();
+    let (reply, mut answer) = oneshot::channel();
+    let write = Write::Stage(fence, rows, Hlc::default());
+    ledger.perform(vec![Request::Write(Arc::clone(&whole), write, reply)]);
+    assert_eq!(answer.try_recv().unwrap(), Ok(()));
+
+    let lane = |lane: Lane| Arc::new(Stream { lane, ..Stream::clone(&whole) });
+    let independent: Arc<BTreeSet<TableId>> = Arc::new([TableId(0)].into());
+    let related = lane(Lane::Related(Arc::clone(&independent)));
+    let independent = lane(Lane::Independent(independent));
+    let time = |nanos: u64| Hlc { nanos, logical: 0 };
+    let (reply, mut answer) = oneshot::channel();
+    let write = Write::Retire(fence, time(THROUGH));
+    let mut requests = vec![Request::Write(Arc::clone(&related), write, reply)];
+    let mut commits = 0;
+    while !requests.is_empty() || ledger.is_busy() {
+        ledger.perform(std::mem::take(&mut requests));
+        commits += 1;
+    }
+    assert_eq!(answer.try_recv().unwrap(), Ok(()));
+    assert!(1 < commits, "nobody else had a turn");
+
+    let mut left = |stream: &Arc<Stream>| {
+        let span = Span { after: Hlc::default(), through: time(ROWS), rows_max: usize::MAX };
+        let (mut times, mut after) = (Vec::new(), span.after);
+        loop {
+            let (reply, mut answer) = oneshot::channel();
+            let span = Span { after, ..span };
+            ledger.perform(vec![Request::Read(Arc::clone(stream), span, reply)]);
+            let page = answer.try_recv().unwrap().unwrap();
+            times.extend(page.rows.iter().map(|row| row.time.nanos));
+            after = page.rows.last().map_or(after, |row| row.time);
+            if page.exhausted {
+                break times;
+            }
+        }
+    };
+    let all = 1..=ROWS;
+    let kept = all.clone().filter(|at| !is_related(*at)).collect::<Vec<u64>>();
+    assert!(left(&independent) == kept, "rows of the other lane are gone");
+    let rest = all.filter(|at| is_related(*at) && THROUGH < *at).collect::<Vec<u64>>();
+    assert!(left(&related) == rest, "not the rows up to the time are gone");
+    let (reply, mut answer) = oneshot::channel();
+    ledger.perform(vec![Request::Totals(reply)]);
+    let rows = answer.try_recv().unwrap().unwrap().rows;
+    assert_eq!(rows, u64::try_from(kept.len() + rest.len()).unwrap());
 }
 
 #[test]
