@@ -17,7 +17,7 @@ pub struct Config {
     pub buffered_bytes_max: usize,
     /// Staging writes and promises under way at the same time.
     pub stages_max: usize,
-    /// Batches on their way into the target at the same time.
+    /// Batches on their way into the target at the same time, at most.
     pub applies_max: usize,
     /// How often and when to try a failed batch again.
     pub retry: Retry,

@@ -15,6 +15,7 @@ use crate::flow::breaker::Breaker;
 use crate::flow::checkpoint::Checkpoint;
 use crate::flow::frontier::Frontier;
 use crate::flow::horizon::Horizon;
+use crate::flow::pace::Pace;
 use crate::flow::retire::Retire;
 use crate::flow::schedule::Schedule;
 use crate::flow::stage::{Promise, Stage};
@@ -26,11 +27,11 @@ use crate::model::mutation::{
 };
 use crate::model::position::{Applied, OpId, PartitionId, Position, Ticket};
 use crate::model::time::{Hlc, MonoTime};
-use crate::status::Status;
 use crate::stop::Stop;
 
 mod feed;
 mod retry;
+mod view;
 
 /// What survives a crash. The only way to build a machine, so that starting and recovering are one
 /// piece of code.
@@ -73,6 +74,7 @@ pub struct Machine {
     horizon: Horizon,
     batch: Batch,
     schedule: Schedule<(ApplyBatch, usize)>,
+    pace: Pace,
     apply: Apply,
     breaker: Breaker,
     checkpoint: Checkpoint,
@@ -109,6 +111,7 @@ impl Machine {
             horizon: Horizon::default(),
             batch: Batch::new(limits, checkpoint),
             schedule: Schedule::new(rules(&catalog)),
+            pace: Pace::new(config.applies_max),
             apply: Apply::default(),
             breaker: Breaker::default(),
             checkpoint: Checkpoint::resume(checkpoint, config.save_interval),
@@ -175,30 +178,6 @@ impl Machine {
         if staging_has_room && goes_on { Demand::Read } else { Demand::Pause }
     }
 
-    /// Batches that wait or are on their way. With none, what is read next can go on at once.
-    #[must_use]
-    pub fn ahead(&self) -> usize {
-        self.schedule.held()
-    }
-
-    /// A snapshot for operators.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        let (applied, applied_committed) = self.checkpoint.reached();
-        let (rows, bytes) = self.batch.held();
-        Status {
-            checkpoint: self.checkpoint.durable(),
-            applied,
-            admitted: self.admit.last(),
-            applied_committed,
-            frontier: self.frontier.group(),
-            applies: self.apply.len(),
-            waiting: self.schedule.len(),
-            buffered_rows: self.rows_scheduled.saturating_add(rows),
-            buffered_bytes: self.bytes_scheduled.saturating_add(bytes),
-        }
-    }
-
     /// Moves everything as far as it will go. Read this to see the whole route.
     fn pump(&mut self, effects: &mut Effects) {
         self.pump_stage(effects);
@@ -219,10 +198,13 @@ impl Machine {
         while let Some(job) = self.apply.take_rested(self.now) {
             self.start_apply(job, effects);
         }
-        while self.apply.len() < self.config.applies_max
+        while self.apply.len() < self.pace.limit()
             && let Some((ticket, (batch, bytes))) = self.schedule.take_runnable()
         {
             self.start_batch(ticket, batch, bytes, effects);
+        }
+        if self.schedule.len() == 0 && self.apply.len() < self.pace.limit() {
+            self.pace.is_idle();
         }
         if let Some(position) = self.checkpoint.next_save(self.now) {
             let op = self.next_op();
@@ -292,6 +274,7 @@ impl Machine {
             job.tries = 0;
             return self.start_apply(job, effects);
         }
+        self.pace.applied(self.now, job.rows);
         self.schedule.release(job.ticket);
         self.rows_scheduled = self.rows_scheduled.saturating_sub(job.rows);
         self.bytes_scheduled = self.bytes_scheduled.saturating_sub(job.bytes);

@@ -137,7 +137,8 @@ pub(crate) struct Applying {
     #[arg(long, value_name = "DURATION", default_value = "30s")]
     #[arg(value_parser = parse_duration, allow_hyphen_values = true)]
     pub(crate) apply_timeout: GoDuration,
-    /// Target transactions at the same time. At most 80 % of --targetMaxPoolSize.
+    /// Target transactions at the same time, at most; fewer where more are not faster. At most 80 % of
+    /// --targetMaxPoolSize.
     #[arg(long, value_name = "INT", default_value = "16", allow_negative_numbers = true)]
     pub(crate) parallelism: i64,
     /// Rows of a batch that close it.

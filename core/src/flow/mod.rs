@@ -11,6 +11,7 @@ pub(crate) mod breaker;
 pub(crate) mod checkpoint;
 pub(crate) mod frontier;
 pub(crate) mod horizon;
+pub(crate) mod pace;
 pub(crate) mod retire;
 pub(crate) mod schedule;
 pub(crate) mod stage;

@@ -29,6 +29,12 @@ impl MonoTime {
         let nanos = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(nanos))
     }
+
+    /// How long before this moment an `earlier` one was; nothing if it was not.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
 }
 
 /// A wall-clock time the source told us: microseconds since the Unix epoch. For lag only; nothing is
