@@ -55,7 +55,7 @@ pub struct Entrance<L, G> {
 ///
 /// # Errors
 ///
-/// The target cannot be used: what a human has to look at.
+/// The target cannot be used, or the staging file not any more: what a human has to look at.
 pub async fn start<D: Dial, L: Listen, G: Gate>(
     dial: D,
     settings: StartSettings,
@@ -71,6 +71,7 @@ pub async fn start<D: Dial, L: Listen, G: Gate>(
     let (discard, timeout) = (settings.discard, settings.health_timeout);
     let target = found.clone();
     let health = Health { dial: dial.clone(), target, staging: staging.clone(), timeout };
+    let stores = staging.clone();
     let conveyors =
         Conveyors::new(dial, settings, found, staging, stop.clone(), Arc::clone(&metrics));
     let Entrance { listener, tls, gate, limits: http_limits } = entrance;
@@ -86,7 +87,11 @@ pub async fn start<D: Dial, L: Listen, G: Gate>(
     let router = router.merge(health.router());
     // From here on changefeeds are answered, whether one calls or not.
     metrics.opened();
-    http::serve(listener, tls, router, http_limits, stop).await;
+    tokio::select! {
+        () = http::serve(listener, tls, router, http_limits, stop) => (),
+        // Whoever starts programs again helps more than a process that refuses everything.
+        gave_up = stores.ended() => return Err(gave_up),
+    }
     // Nobody brings anything any more; what was brought is finished.
     conveyors.finish().await;
     Ok(())

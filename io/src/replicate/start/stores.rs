@@ -58,6 +58,17 @@ impl<D: Dial> From<StagingDatabase<D>> for Stores<D> {
 }
 
 impl<D: Dial> Stores<D> {
+    /// Returns if nothing can be staged any more, however often it is tried, and says why.
+    pub(super) async fn ended(&self) -> GaveUp {
+        match self {
+            Self::Embedded(file) => file.ended().await,
+            Self::Database(_) => std::future::pending().await,
+        }
+        let reason = "staging: the thread of the staging file has ended, which is an error in replicator (see \
+                      above); start it again, nothing that was answered with 200 is lost";
+        GaveUp { reason: reason.to_owned() }
+    }
+
     /// The schemas that rows were ever brought for: the database, empty if there is none, and the schema.
     pub(super) async fn schemas(&self) -> Result<Vec<[String; 2]>, Failure> {
         match self {

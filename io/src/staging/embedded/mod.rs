@@ -163,6 +163,15 @@ impl Embedded {
         self.ask(Request::Close).await
     }
 
+    /// Returns when the thread of the file is no more: there was a panic. Nothing can be staged by this process
+    /// any more; what is durable is in the file.
+    pub async fn ended(&self) {
+        match &self.post {
+            Post::Thread(sender) => sender.closed().await,
+            Post::Inline(_) => std::future::pending().await,
+        }
+    }
+
     /// Waits for the answer to a request. A request whose caller gave up may still be done.
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Failure> {
         let (reply, answer) = oneshot::channel();

@@ -3,7 +3,8 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use replicator_core::Failure;
 use replicator_core::model::catalog::{Catalog, Column, Made, Table, Wire};
@@ -15,18 +16,19 @@ use replicator_core::model::mutation::{Change, Mutation, TableId, TimedMutation}
 use replicator_core::model::row::{Cell, Layout, RowBuilder};
 use replicator_core::model::time::Hlc;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::backend::Backend;
 use super::request::{Request, Span, Stream, Write};
 use super::tables::{MEMO, memo};
-use super::{EmbeddedError, EmbeddedSettings, Ledger};
+use super::{Embedded, EmbeddedError, EmbeddedSettings, Ledger};
 use crate::disk::temp::TempFolder;
 use crate::disk::{Disk, DiskFile, Entry, Open, StdDisk, StdFile};
-use crate::port::Fence;
+use crate::port::{Fence, Staging as _};
 
-/// Counts syncs of files.
+/// Counts syncs of files, and panics instead if it shall.
 #[derive(Clone, Debug, Default)]
-struct CountingDisk(Arc<AtomicUsize>);
+struct CountingDisk(Arc<AtomicUsize>, Arc<AtomicBool>);
 
 impl Disk for CountingDisk {
     type File = CountingFile;
@@ -36,7 +38,7 @@ impl Disk for CountingDisk {
     }
 
     fn open(&self, path: &Path, how: Open) -> io::Result<CountingFile> {
-        Ok(CountingFile(StdDisk.open(path, how)?, Arc::clone(&self.0)))
+        Ok(CountingFile(StdDisk.open(path, how)?, self.clone()))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -57,7 +59,7 @@ impl Disk for CountingDisk {
 }
 
 #[derive(Debug)]
-struct CountingFile(StdFile, Arc<AtomicUsize>);
+struct CountingFile(StdFile, CountingDisk);
 
 impl DiskFile for CountingFile {
     fn len(&self) -> io::Result<u64> {
@@ -77,7 +79,9 @@ impl DiskFile for CountingFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.1.fetch_add(1, Ordering::SeqCst);
+        let CountingDisk(syncs, panics) = &self.1;
+        assert!(!panics.load(Ordering::SeqCst), "as it shall");
+        syncs.fetch_add(1, Ordering::SeqCst);
         self.0.sync()
     }
 
@@ -226,6 +230,22 @@ fn one_lane_is_retired_in_several_commits_and_the_other_one_stays() {
     ledger.perform(vec![Request::Totals(reply)]);
     let rows = answer.try_recv().unwrap().unwrap().rows;
     assert_eq!(rows, u64::try_from(kept.len() + rest.len()).unwrap());
+}
+
+/// Whoever asks is told, and so is whoever waits for that.
+#[tokio::test]
+async fn the_end_of_the_thread_is_noticed() {
+    let folder = TempFolder::new("embedded-panic").unwrap();
+    let disk = CountingDisk::default();
+    let panics = Arc::clone(&disk.1);
+    let ledger = Ledger::open(disk, settings(&folder)).unwrap();
+    let file = Embedded::on_thread(ledger, Duration::from_secs(60)).unwrap();
+    let store = file.stream("s", Vec::new(), Arc::clone(&stream().catalog));
+    store.begin().await.unwrap();
+    panics.store(true, Ordering::SeqCst);
+    let failure = store.begin().await.unwrap_err();
+    assert!(matches!(failure, Failure::Rejected { .. }), "{failure:?}");
+    timeout(Duration::from_secs(60), file.ended()).await.unwrap();
 }
 
 #[test]
