@@ -4,6 +4,8 @@
 //! ordered source ──► admit ─────────────────────────────► batch ─► schedule ─► apply ─► checkpoint
 //! changefeed ──► stage ──► frontier ──► sweep ──► admit ──► horizon ──┘                     └─► retire
 //! ```
+//!
+//! No row passes `pace`; it says how many batches may be on their way.
 pub(crate) mod admit;
 pub(crate) mod apply;
 pub(crate) mod batch;

@@ -76,7 +76,7 @@ impl Pace {
         self.begin_epoch();
     }
 
-    /// A batch is in the target, and others wait.
+    /// A batch is in the target.
     pub(crate) fn applied(&mut self, now: MonoTime, rows: usize) {
         if self.max <= LEAST {
             return;

@@ -296,7 +296,7 @@ impl<'a> Group<'a> {
         let mapping = state.mapping(stream);
         let mut retired = 0;
         while retired < RETIRED_MAX && first[..] < before[..] {
-            // To remove all of a range takes half the time of taking rows out one by one.
+            // To let redb remove a whole range is cheaper than to take rows out one by one.
             let end = {
                 // Not longer: redb panics if pages that are still being read are changed.
                 let mut rows = self.staged.range(&first[..]..&before[..]).map_err(failed)?;
