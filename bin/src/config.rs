@@ -12,7 +12,7 @@ use std::time::Duration;
 use replicator_core::decode::pg_transaction::TruncatePolicy;
 use replicator_core::model::ident::{SchemaName, parse_parts};
 use replicator_core::{Config, OnReject, Retry};
-use replicator_io::pg::pool::PoolLimits;
+use replicator_io::pool::PoolLimits;
 use replicator_io::replicate::{ForwardSettings, PIECE_BYTES_MAX, PgLogicalSettings};
 
 pub(crate) use self::check::UsageError;

@@ -10,6 +10,7 @@ pub mod mysql;
 pub mod net;
 pub mod ordinals;
 pub mod pg;
+pub mod pool;
 pub mod port;
 pub mod preflight;
 pub mod recorder;

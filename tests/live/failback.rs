@@ -16,7 +16,7 @@ use replicator_io::disk::StdDisk;
 use replicator_io::http::HttpLimits;
 use replicator_io::metrics::{Command, Limits, Metrics};
 use replicator_io::net::TcpDial;
-use replicator_io::pg::pool::PoolLimits;
+use replicator_io::pool::PoolLimits;
 use replicator_io::replicate::start::{Consistency, Entrance, StartSettings, StartTarget, start};
 use replicator_io::source::changefeed::webhook::{Open, WebhookLimits};
 use replicator_io::staging::embedded::{Embedded, EmbeddedSettings, Ledger};

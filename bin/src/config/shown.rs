@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use replicator_core::decode::binlog::NoDates;
 use replicator_core::{Config, OnReject};
-use replicator_io::pg::pool::PoolLimits;
+use replicator_io::pool::PoolLimits;
 use replicator_io::replicate::start::Consistency;
 use replicator_io::replicate::{ForwardSettings, MyLogicalSettings, PgLogicalSettings};
 use serde_json::{Map, Value, json};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use replicator_core::decode::pg_transaction::TruncatePolicy;
 use replicator_core::model::ident::SchemaName;
 use replicator_core::{Config, OnReject, Retry};
-use replicator_io::pg::pool::PoolLimits;
+use replicator_io::pool::PoolLimits;
 use replicator_io::replicate::PgLogicalSettings;
 
 use super::{

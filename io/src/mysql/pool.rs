@@ -13,15 +13,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use replicator_core::dialect::mysql::text;
-use replicator_core::model::time::MonoTime;
 use thiserror::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::conninfo::MySqlConnInfo;
 use super::session::{MySqlConnectError, MySqlError, MySqlOptions, MySqlSession};
 use crate::clock::Clock;
 use crate::fingerprint::fingerprint;
-use crate::pg::pool::PoolLimits;
+use crate::pool::{Exhausted, Places, PoolLimits, Session};
 
 /// A session that was idle this long is asked whether it still is one. A connection that breaks while a
 /// transaction is on its way ends the run, so it is better to know before.
@@ -33,11 +31,8 @@ const LOCK_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug, Error)]
 pub enum MySqlPoolError {
     /// All sessions are in use.
-    #[error("no database session was free within {} s", waited.as_secs())]
-    Exhausted {
-        /// How long we waited.
-        waited: Duration,
-    },
+    #[error(transparent)]
+    Exhausted(#[from] Exhausted),
     /// A new session could not be opened.
     #[error(transparent)]
     Connect(#[from] MySqlConnectError),
@@ -59,13 +54,10 @@ pub struct MySqlPool {
 struct Inner {
     conninfo: MySqlConnInfo,
     options: MySqlOptions,
-    limits: PoolLimits,
-    clock: Clock,
-    free: Mutex<Vec<PooledSession>>,
-    permits: Arc<Semaphore>,
+    places: Places<LockedSession>,
     // Whose sessions they are, for the names of locks.
     owner: String,
-    places: Arc<Mutex<BTreeSet<usize>>>,
+    spots: Arc<Mutex<BTreeSet<usize>>>,
 }
 
 /// A place in the pool, until it is dropped.
@@ -77,11 +69,11 @@ struct Spot {
 
 impl Spot {
     /// The first one that is free.
-    fn take(places: &Arc<Mutex<BTreeSet<usize>>>) -> Self {
-        let mut taken = places.lock().unwrap_or_else(PoisonError::into_inner);
+    fn take(spots: &Arc<Mutex<BTreeSet<usize>>>) -> Self {
+        let mut taken = spots.lock().unwrap_or_else(PoisonError::into_inner);
         let index = (0..).find(|index| !taken.contains(index)).unwrap_or(usize::MAX);
         taken.insert(index);
-        Self { index, taken: Arc::clone(places) }
+        Self { index, taken: Arc::clone(spots) }
     }
 }
 
@@ -91,18 +83,18 @@ impl Drop for Spot {
     }
 }
 
-/// A session of a pool. Dropping it closes the connection; hand it back with [`MySqlPool::put`] only in a
-/// state in which anybody can use it.
+/// A session that holds the lock of its place in the pool.
 #[derive(Debug)]
-pub struct PooledSession {
+pub struct LockedSession {
     session: MySqlSession,
-    born: MonoTime,
-    idle_since: MonoTime,
-    permit: Option<OwnedSemaphorePermit>,
     _spot: Spot,
 }
 
-impl Deref for PooledSession {
+/// Dropping it closes the connection; hand it back with [`MySqlPool::put`] only in a state in which anybody can
+/// use it.
+pub type PooledSession = Session<LockedSession>;
+
+impl Deref for LockedSession {
     type Target = MySqlSession;
 
     fn deref(&self) -> &MySqlSession {
@@ -110,7 +102,7 @@ impl Deref for PooledSession {
     }
 }
 
-impl DerefMut for PooledSession {
+impl DerefMut for LockedSession {
     fn deref_mut(&mut self) -> &mut MySqlSession {
         &mut self.session
     }
@@ -127,10 +119,9 @@ impl MySqlPool {
         clock: Clock,
         owner: &str,
     ) -> Self {
-        let permits = Arc::new(Semaphore::new(limits.sessions_max.max(1)));
-        let (free, places, owner) = (Mutex::default(), Arc::default(), owner.to_owned());
-        let inner = Inner { conninfo, options, limits, clock, free, permits, owner, places };
-        Self { inner: Arc::new(inner) }
+        let (spots, owner) = (Arc::default(), owner.to_owned());
+        let places = Places::new(limits, clock);
+        Self { inner: Arc::new(Inner { conninfo, options, places, owner, spots }) }
     }
 
     /// Waits until the server has ended all sessions that an earlier pool of this owner had. To be called
@@ -140,9 +131,9 @@ impl MySqlPool {
     ///
     /// See [`MySqlPoolError`].
     pub async fn wait_for_earlier(&self) -> Result<(), MySqlPoolError> {
-        let Inner { conninfo, options, limits, owner, .. } = &*self.inner;
+        let Inner { conninfo, options, places, owner, .. } = &*self.inner;
         let mut session = MySqlSession::open(conninfo, options).await?;
-        for index in 0..limits.sessions_max.max(1) {
+        for index in 0..places.limits().sessions_max.max(1) {
             lock(&mut session, owner, index).await?;
         }
         // Dropped, and the locks with it, in a moment; but the next sessions need not wait for that.
@@ -156,44 +147,33 @@ impl MySqlPool {
     ///
     /// See [`MySqlPoolError`].
     pub async fn take(&self) -> Result<PooledSession, MySqlPoolError> {
-        let Inner { conninfo, options, limits, clock, permits, owner, places, .. } = &*self.inner;
-        let waited = limits.wait_max;
-        let permit = tokio::time::timeout(waited, Arc::clone(permits).acquire_owned())
-            .await
-            .ok()
-            .and_then(Result::ok)
-            .ok_or(MySqlPoolError::Exhausted { waited })?;
-        while let Some(mut session) = self.pop(clock.now()) {
-            if clock.now() < session.idle_since.after(ASKED_AFTER) || session.answers().await {
-                session.permit = Some(permit);
-                return Ok(session);
+        let Inner { conninfo, options, places, owner, spots } = &*self.inner;
+        let clock = places.clock();
+        let mut place = places.enter().await?;
+        loop {
+            match places.reuse(place, |_| true) {
+                Ok(mut session) => {
+                    let asked = session.idle_since().after(ASKED_AFTER) <= clock.now();
+                    if !asked || session.answers().await {
+                        return Ok(session);
+                    }
+                    place = session.close();
+                }
+                Err(free) => {
+                    place = free;
+                    break;
+                }
             }
         }
-        let spot = Spot::take(places);
+        let spot = Spot::take(spots);
         let mut session = MySqlSession::open(conninfo, options).await?;
         lock(&mut session, owner, spot.index).await?;
-        let now = clock.now();
-        let permit = Some(permit);
-        Ok(PooledSession { session, born: now, idle_since: now, permit, _spot: spot })
+        Ok(places.opened(place, LockedSession { session, _spot: spot }))
     }
 
     /// Hands a session back. Must not be inside a transaction.
-    pub fn put(&self, mut session: PooledSession) {
-        session.permit = None;
-        session.idle_since = self.inner.clock.now();
-        let mut free = self.inner.free.lock().unwrap_or_else(PoisonError::into_inner);
-        free.push(session);
-    }
-
-    /// The session that came back last, so that those which are not needed grow old and are closed.
-    fn pop(&self, now: MonoTime) -> Option<PooledSession> {
-        let mut free = self.inner.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let PoolLimits { idle_max, age_max, .. } = self.inner.limits;
-        free.retain(|session| {
-            let (idle, old) = (session.idle_since.after(idle_max), session.born.after(age_max));
-            now < idle && now < old
-        });
-        free.pop()
+    pub fn put(&self, session: PooledSession) {
+        self.inner.places.put(session);
     }
 }
 

@@ -8,7 +8,7 @@ use replicator_core::model::ident::SchemaName;
 
 use crate::mysql::conninfo::MySqlConnInfo;
 use crate::pg::conninfo::ConnInfo;
-use crate::pg::pool::PoolLimits;
+use crate::pool::PoolLimits;
 
 /// Good for [`ForwardSettings::piece_bytes_max`]: it keeps a target busy and is a small part of what may be
 /// held.

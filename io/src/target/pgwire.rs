@@ -20,7 +20,8 @@ use super::guess::Guesses;
 use super::record::Record;
 use crate::net::Dial;
 use crate::pg::pipeline::{Call, CallError, Pipeline};
-use crate::pg::pool::{Pool, Session};
+use crate::pg::pool::Pool;
+use crate::pool::Session;
 use crate::port::{Fence, Target};
 
 /// The sessions of a target.

@@ -9,7 +9,7 @@ use replicator_core::dialect::Product;
 use replicator_core::model::time::WallTime;
 use replicator_io::metrics::{Command, Limits, Metrics};
 use replicator_io::pg::conninfo::ConnInfo;
-use replicator_io::pg::pool::PoolLimits;
+use replicator_io::pool::PoolLimits;
 use replicator_io::replicate::{
     ForwardSettings, MyLogicalSettings, PIECE_BYTES_MAX, PgLogicalSettings, mylogical, pglogical,
 };

@@ -15,7 +15,7 @@ use replicator_io::clock::Clock;
 use replicator_io::mysql::conninfo::MySqlConnInfo;
 use replicator_io::mysql::pool::MySqlPool;
 use replicator_io::mysql::session::{MySqlOptions, MySqlSession};
-use replicator_io::pg::pool::PoolLimits;
+use replicator_io::pool::PoolLimits;
 use replicator_io::port::{Fence, Target as _};
 use replicator_io::target::mysql::{MySqlTarget, MySqlTargetOptions, catalog};
 use replicator_tests::mysql::{Kind, MariaDbVersion, Server};

@@ -3,7 +3,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use replicator_io::pg::pool::PoolLimits;
+use replicator_io::pool::PoolLimits;
 use replicator_io::replicate::start::Consistency;
 
 use super::{Certificate, Staged, StartConfig, UsageError, start};

@@ -7,7 +7,7 @@ use replicator_core::model::position::Position;
 use replicator_core::model::time::{Hlc, WallTime};
 
 use super::target::StartTarget;
-use crate::pg::pool::PoolLimits;
+use crate::pool::PoolLimits;
 use crate::source::changefeed::webhook::WebhookLimits;
 
 /// What rows wait for before they are applied.

@@ -10,7 +10,7 @@ use replicator_core::{Config, OnReject};
 use replicator_io::http::HttpLimits;
 use replicator_io::metrics::{Command, Limits, Metrics};
 use replicator_io::pg::conninfo::ConnInfo;
-use replicator_io::pg::pool::PoolLimits;
+use replicator_io::pool::PoolLimits;
 use replicator_io::replicate::start::{
     Consistency, Entrance, StagingDatabase, StagingSettings, StartSettings, Stores, start,
 };
