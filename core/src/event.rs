@@ -60,6 +60,9 @@ pub enum Event {
     },
     /// The moment named by [`Machine::next_deadline`](crate::Machine::next_deadline) has come.
     DeadlineReached,
+    /// The run shall end in good order: nothing more is read, what was read goes into the target, and its
+    /// position is saved at once. [`Machine::is_finished`](crate::Machine::is_finished) tells when.
+    StopRequested,
 }
 
 impl fmt::Display for Event {
@@ -83,6 +86,7 @@ impl fmt::Display for Event {
             }
             Self::Failed { op, failure } => write!(f, "failed {op} {failure}"),
             Self::DeadlineReached => f.write_str("deadline"),
+            Self::StopRequested => f.write_str("stop"),
         }
     }
 }

@@ -61,6 +61,8 @@ pub struct Machine {
     catalog: Arc<Catalog>,
     now: MonoTime,
     last_op: OpId,
+    // Nothing more is read, and nothing waits to be worth its while.
+    stopping: bool,
     jitter: retry::Jitter,
     pause: retry::Pause,
     // Held in `schedule` and `apply`, not in the open batch.
@@ -100,6 +102,7 @@ impl Machine {
             config,
             now,
             last_op: OpId::default(),
+            stopping: false,
             jitter: retry::Jitter::new(config.seed),
             pause: retry::Pause::default(),
             rows_scheduled: 0,
@@ -156,6 +159,10 @@ impl Machine {
             Event::Done(op) => self.on_done(op, effects),
             Event::Failed { op, failure } => self.on_failed(op, failure, effects)?,
             Event::DeadlineReached => (),
+            Event::StopRequested => {
+                self.stopping = true;
+                self.checkpoint.hurry();
+            }
         }
         self.pump(effects);
         self.check();
@@ -165,7 +172,8 @@ impl Machine {
     /// When to send [`Event::DeadlineReached`], if nothing else happens before.
     #[must_use]
     pub fn next_deadline(&self) -> Option<MonoTime> {
-        let stations = [self.batch.deadline(), self.apply.deadline(), self.checkpoint.deadline()];
+        let save = self.checkpoint.deadline().map(|at| self.pause.end().max(at));
+        let stations = [self.batch.deadline(), self.apply.deadline(), save];
         stations.into_iter().chain([self.pause.deadline(self.now)]).flatten().min()
     }
 
@@ -175,14 +183,17 @@ impl Machine {
         let staging_has_room = self.stage.len() < self.config.stages_max;
         // What a changefeed brings is staged, however full the trunk is. It is the sweep that waits.
         let goes_on = self.frontier.is_fed() || self.trunk_has_room();
-        if staging_has_room && goes_on { Demand::Read } else { Demand::Pause }
+        if staging_has_room && goes_on && !self.stopping { Demand::Read } else { Demand::Pause }
     }
 
     /// Moves everything as far as it will go. Read this to see the whole route.
     fn pump(&mut self, effects: &mut Effects) {
         self.pump_stage(effects);
         let staging_answers = self.pause.is_over(self.now);
+        // A batch that waits for rows which are staged cannot be finished without them.
+        let swept = Position::Hlc(self.sweep.read_through());
         if staging_answers
+            && (!self.stopping || self.batch.is_held_beyond(swept))
             && self.trunk_has_room()
             && let Some((after, through)) = self.sweep.next_range(self.frontier.group())
         {
@@ -192,7 +203,8 @@ impl Machine {
             effects.push(Effect::ReadStaged { op, after, through, rows_max });
         }
         self.pump_horizon(effects);
-        if let Some(closed) = self.batch.take_ready(self.now, self.schedule.held()) {
+        let ahead = if self.stopping { 0 } else { self.schedule.held() };
+        if let Some(closed) = self.batch.take_ready(self.now, ahead) {
             self.schedule_batch(closed);
         }
         while let Some(job) = self.apply.take_rested(self.now) {
@@ -206,7 +218,7 @@ impl Machine {
         if self.schedule.len() == 0 && self.apply.len() < self.pace.limit() {
             self.pace.is_idle();
         }
-        if let Some(position) = self.checkpoint.next_save(self.now) {
+        if staging_answers && let Some(position) = self.checkpoint.next_save(self.now) {
             let op = self.next_op();
             self.checkpoint.started(op, self.now, position);
             effects.push(Effect::SaveCheckpoint { op, position });

@@ -236,6 +236,7 @@ fn event(verb: &str, rest: &str) -> Event {
             let rows = more.split(" | ").filter(|text| *text != "end").map(timed).collect();
             Event::StagedRead { op: op(first), rows, exhausted }
         }
+        "stop" => Event::StopRequested,
         "done" => Event::Done(op(first)),
         "fail" => Event::Failed { op: op(first), failure: failure(more) },
         other => panic!("unknown event {other}"),

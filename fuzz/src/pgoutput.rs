@@ -150,7 +150,8 @@ impl Connection {
             | Event::Done(_)
             | Event::StagedRead { .. }
             | Event::Failed { .. }
-            | Event::DeadlineReached => panic!("an ordered source does not say {event}"),
+            | Event::DeadlineReached
+            | Event::StopRequested => panic!("an ordered source does not say {event}"),
         }
     }
 

@@ -154,7 +154,8 @@ fn mutations(event: &Event) -> Vec<&Mutation> {
         | Event::ResolvedReceived { .. }
         | Event::Done(_)
         | Event::Failed { .. }
-        | Event::DeadlineReached => Vec::new(),
+        | Event::DeadlineReached
+        | Event::StopRequested => Vec::new(),
     }
 }
 
@@ -239,6 +240,7 @@ fn story(id: u8) -> Vec<Event> {
             }],
         ),
         Event::DeadlineReached,
+        Event::StopRequested,
         Event::Failed {
             op: OpId(2),
             failure: Failure::Rejected { detail: "no".to_owned(), at: Some(0..1) },

@@ -154,7 +154,7 @@ const REACHED: &[(&str, &str, usize)] = &[
     ("position", "usual", 1),
     ("position", "sortable-hlc", 1),
     // The beginning, a machine, six events with answers, the end.
-    ("record", "usual", 15),
+    ("record", "usual", 17),
     ("size", "binary", 1),
     // Login, two questions, the start, and frames.
     ("server", "stream", 6),

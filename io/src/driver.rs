@@ -81,25 +81,26 @@ pub async fn run<S: Source, G: Staging, T: Target>(
     // all a step: an earlier run may have left something to do, whether the source says anything or not.
     let mut inbox: VecDeque<Event> = VecDeque::from([Event::DeadlineReached]);
     let mut heard: Vec<Event> = Vec::new();
+    let mut stopping = false;
     loop {
-        let stopping = *stop.borrow();
-        if stopping && running.is_empty() && is_finished(&machine.status()) {
+        if running.is_empty() && machine.is_finished() {
             return Ok(source);
         }
-        let has_room = machine.demand() == Demand::Read && !stopping;
+        let has_room = machine.demand() == Demand::Read;
         source.ahead(machine.ahead());
         let event = tokio::select! {
             biased;
             event = next_of(&mut inbox), if has_room && !inbox.is_empty() => event,
-            Some(done) = running.join_next() => finished(done?, &*observer),
-            () = clock.sleep_until(machine.next_deadline()) => Event::DeadlineReached,
-            changed = stop.changed(), if !stopping => {
+            asked = stop.wait_for(|stop| *stop), if !stopping => {
                 // Nobody is left who could ask for an end in good order.
-                if changed.is_err() {
+                if asked.is_err() {
                     return Ok(source);
                 }
-                continue;
+                stopping = true;
+                Event::StopRequested
             }
+            Some(done) = running.join_next() => finished(done?, &*observer),
+            () = clock.sleep_until(machine.next_deadline()) => Event::DeadlineReached,
             read = source.next(&mut heard), if has_room && inbox.is_empty() => {
                 read.map_err(RunError::Source)?;
                 heard.iter().for_each(|event| observer.received(event));
@@ -145,12 +146,6 @@ fn step(
     let answered = machine.step(now, event, effects);
     recorder.answered(answered.as_ref().map(|()| effects.as_slice()), machine);
     answered
-}
-
-/// Nothing is held, nothing is on its way, and the checkpoint says so.
-fn is_finished(status: &Status) -> bool {
-    let held = status.applies.saturating_add(status.waiting).saturating_add(status.buffered_rows);
-    held == 0 && status.checkpoint == status.applied
 }
 
 /// Cancel safe: it never waits.

@@ -2,6 +2,10 @@
 use crate::fault::{Kind, Setup};
 use crate::random::Random;
 
+/// One word of so many asks our process to end. No other word means anything else because of that: the stories that
+/// are told in words stay what they are.
+const STOP_ONE_IN: u64 = 71;
+
 /// What can happen next. Nothing happens by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -25,6 +29,8 @@ pub enum Action {
     Wait(u64),
     /// Our process dies and starts again. Effects whose bit is set arrive in between.
     Crash(u64),
+    /// Our process is asked to end, does so, and starts again.
+    Stop,
     /// Another replicator begins a run on the same target.
     Usurp,
 }
@@ -53,6 +59,9 @@ impl Action {
     pub fn draw(setup: &Setup, word: u64) -> Self {
         if word == 0 {
             return Self::Wait(0);
+        }
+        if word.is_multiple_of(STOP_ONE_IN) {
+            return Self::Stop;
         }
         let mut random = Random::new(word);
         let feed = setup.kind == Kind::Changefeed;

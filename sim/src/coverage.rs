@@ -19,6 +19,8 @@ pub enum Seen {
     Pause,
     /// The checkpoint moved to a position without a transaction.
     IdleSaved,
+    /// The process ended in good order with rows that were not in the target when it was asked to.
+    StoppedBusy,
     /// The process died while a batch rested.
     RetryAtCrash,
     /// The process died while a transaction in pieces was open in the target.
@@ -81,13 +83,14 @@ impl Seen {
         }
     }
 
-    const ORDERED: [Self; 24] = [
+    const ORDERED: [Self; 25] = [
         Self::TwoBatches,
         Self::OutOfOrder,
         Self::GroupCommit,
         Self::BatchWaits,
         Self::Pause,
         Self::IdleSaved,
+        Self::StoppedBusy,
         Self::RetryAtCrash,
         Self::PiecesAtCrash,
         Self::PiecesCommitted,
@@ -108,13 +111,14 @@ impl Seen {
         Self::PieceLost,
     ];
 
-    const CHANGEFEED: [Self; 23] = [
+    const CHANGEFEED: [Self; 24] = [
         Self::TwoBatches,
         Self::OutOfOrder,
         Self::GroupCommit,
         Self::BatchWaits,
         Self::Pause,
         Self::IdleSaved,
+        Self::StoppedBusy,
         Self::RetryAtCrash,
         Self::LateRefused,
         Self::Fenced,

@@ -23,6 +23,8 @@ pub struct Run {
     horizon: Option<Hlc>,
     began: MonoTime,
     machine: Machine,
+    // An effect has.
+    failed: bool,
     // Everything that happened, if it is to be played again.
     steps: Option<Vec<(MonoTime, Event, Answer)>>,
     tape: Option<Tape>,
@@ -42,7 +44,17 @@ impl Run {
         let horizon = store.has_horizon().then(|| store.horizon());
         let machine = resume(config, &durable, horizon, now);
         let steps = setup.replays.then(Vec::new);
-        Self { fence, durable, config, horizon, began: now, machine, steps, tape: None }
+        Self {
+            fence,
+            durable,
+            config,
+            horizon,
+            began: now,
+            machine,
+            failed: false,
+            steps,
+            tape: None,
+        }
     }
 
     /// Records what follows. Nothing must have happened yet.
@@ -62,6 +74,7 @@ impl Run {
     ///
     /// The run is over.
     pub fn step(&mut self, now: MonoTime, event: Event) -> Answer {
+        self.failed |= matches!(event, Event::Failed { .. });
         let kept = self.steps.is_some().then(|| event.clone());
         if let Some(tape) = &mut self.tape {
             tape.told(now, &event);
@@ -86,6 +99,18 @@ impl Run {
     #[must_use]
     pub fn status(&self) -> Status {
         self.machine.status()
+    }
+
+    /// Whether an effect has failed, so that the machine may wait before it tries again.
+    #[must_use]
+    pub const fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// Whether the machine was asked to stop and has finished, but for effects on their way.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.machine.is_finished()
     }
 
     /// Whether to read on.

@@ -172,6 +172,7 @@ impl World {
             Action::Late(number) => self.late(*number),
             Action::Wait(millis) => self.wait(Duration::from_millis(*millis)),
             Action::Crash(arrives) => self.crash(*arrives),
+            Action::Stop => self.stop(),
             Action::Usurp => (self.newest_fence, _) = self.target.store.begin(),
         }
         self.check();
@@ -328,7 +329,8 @@ impl World {
             | Event::Done(_)
             | Event::StagedRead { .. }
             | Event::Failed { .. }
-            | Event::DeadlineReached => 0,
+            | Event::DeadlineReached
+            | Event::StopRequested => 0,
         };
         self.event_bytes = self.event_bytes.max(bytes);
         self.step(event);

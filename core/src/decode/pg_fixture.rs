@@ -194,7 +194,8 @@ impl Wire {
                 | Event::Done(_)
                 | Event::StagedRead { .. }
                 | Event::Failed { .. }
-                | Event::DeadlineReached) => panic!("not of an ordered source: {event}"),
+                | Event::DeadlineReached
+                | Event::StopRequested) => panic!("not of an ordered source: {event}"),
             };
             lines.extend(mutations.iter().map(|mutation| show(&self.catalog, mutation)));
         }

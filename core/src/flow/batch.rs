@@ -75,6 +75,11 @@ impl Batch {
         reached < self.hold
     }
 
+    /// Whether the first batch reaches further than this.
+    pub(crate) fn is_held_beyond(&self, position: Position) -> bool {
+        Some(position) < self.hold
+    }
+
     /// Adds a whole transaction. A transaction is never split over two batches.
     pub(crate) fn push(&mut self, now: MonoTime, catalog: &Catalog, tx: OrderedTx) {
         let Self { after, rows_likely, .. } = *self;

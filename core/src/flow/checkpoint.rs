@@ -53,6 +53,12 @@ impl Checkpoint {
         }
     }
 
+    /// From now on nothing waits to be saved: the run is about to end.
+    pub(crate) fn hurry(&mut self) {
+        self.interval = Duration::ZERO;
+        self.save_from = MonoTime::START;
+    }
+
     /// The position to persist next, if it moved, no save is under way, and it is time.
     pub(crate) fn next_save(&self, now: MonoTime) -> Option<Position> {
         (self.save_from <= now).then(|| self.to_save()).flatten()

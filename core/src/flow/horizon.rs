@@ -87,6 +87,11 @@ impl Horizon {
         Some(transactions)
     }
 
+    /// Whether nothing is held.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// Bytes of rows that are held.
     pub(crate) const fn bytes(&self) -> usize {
         self.bytes

@@ -12,8 +12,8 @@ use crate::model::position::TxSeq;
 use crate::model::time::MonoTime;
 use crate::stop::Stop;
 
-/// Staging failed: when to ask it again to read rows or to forget them. A disk that is full answers at once, and
-/// would be asked all the time. Saves wait for their interval anyway.
+/// Staging failed: when to ask it again to save a position, to read rows, or to forget them. A disk that is full answers at once, and
+/// would be asked all the time.
 #[derive(Debug, Default)]
 pub(super) struct Pause {
     // In a row.
@@ -29,6 +29,10 @@ impl Pause {
 
     pub(super) fn is_over(&self, now: MonoTime) -> bool {
         self.until <= now
+    }
+
+    pub(super) const fn end(&self) -> MonoTime {
+        self.until
     }
 
     pub(super) fn deadline(&self, now: MonoTime) -> Option<MonoTime> {

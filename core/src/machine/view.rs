@@ -9,6 +9,15 @@ impl Machine {
         self.schedule.held()
     }
 
+    /// Whether the run was asked to stop and has finished its work, but for effects that are still on their way:
+    /// nothing that was read is held, and where it ended is saved.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        let Status { applies, waiting, buffered_rows, checkpoint, applied, .. } = self.status();
+        let held = applies.saturating_add(waiting).saturating_add(buffered_rows);
+        self.stopping && held == 0 && self.horizon.is_empty() && checkpoint == applied
+    }
+
     /// A snapshot for operators.
     #[must_use]
     pub fn status(&self) -> Status {

@@ -63,7 +63,8 @@ impl Hider {
             Event::IdleThrough(_)
             | Event::ResolvedReceived { .. }
             | Event::Done(_)
-            | Event::DeadlineReached => event.clone(),
+            | Event::DeadlineReached
+            | Event::StopRequested => event.clone(),
         }
     }
 

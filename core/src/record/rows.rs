@@ -111,6 +111,7 @@ impl<'a> RowWriter<'a> {
                 put_failure(out, failure);
             }
             Event::DeadlineReached => out.push(8),
+            Event::StopRequested => out.push(9),
         }
     }
 
@@ -244,6 +245,7 @@ impl RowReader<'_> {
             },
             7 => Event::Failed { op: op(rest)?, failure: failure(rest)? },
             8 => Event::DeadlineReached,
+            9 => Event::StopRequested,
             _ => return Err(RecordError::Value { what: "an event" }),
         })
     }

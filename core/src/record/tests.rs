@@ -80,6 +80,7 @@ fn story() -> Vec<Vec<Event>> {
             failed(2, Failure::Rejected { detail: detail.clone(), at }),
             Event::Done(OpId(3)),
             Event::DeadlineReached,
+            Event::StopRequested,
             tx(0x50, &[">child 1 2 5 moved", "+odd Key", "+nokey 17"]),
         ],
         vec![tx(0x60, &["+tree 12345 -99"]), failed(1, Failure::OutcomeUnknown { detail })],

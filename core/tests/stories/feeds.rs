@@ -23,6 +23,7 @@ fn w04_staging_that_fails_takes_nothing_back() {
         "read 2 8 +plain a 1 | end",
         "done 3",
         "fail 4 transient",
+        "wait 100",
     ]);
     // Each read begins where the checkpoint is and ends with the promise, whatever became of the one before.
     let reads = of(&effects, "read-staged");

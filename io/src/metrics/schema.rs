@@ -290,7 +290,8 @@ impl SchemaMetrics {
             | Event::Done(_)
             | Event::StagedRead { .. }
             | Event::Failed { .. }
-            | Event::DeadlineReached => (),
+            | Event::DeadlineReached
+            | Event::StopRequested => (),
         }
     }
 
@@ -307,7 +308,8 @@ impl SchemaMetrics {
             | Event::Done(_)
             | Event::StagedRead { .. }
             | Event::Failed { .. }
-            | Event::DeadlineReached => (),
+            | Event::DeadlineReached
+            | Event::StopRequested => (),
         }
     }
 }

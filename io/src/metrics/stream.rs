@@ -63,7 +63,8 @@ impl StreamMetrics {
             | Event::Done(_)
             | Event::StagedRead { .. }
             | Event::Failed { .. }
-            | Event::DeadlineReached => 0,
+            | Event::DeadlineReached
+            | Event::StopRequested => 0,
         }
     }
 

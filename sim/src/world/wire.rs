@@ -1,7 +1,7 @@
 //! What becomes of the machine's effects: they arrive, fail, come late, or die with their run.
 use replicator_core::model::mutation::{ApplyOrder, ApplyRequest, Piece};
 use replicator_core::model::position::{OpId, Position};
-use replicator_core::{Effect, Event, Failure, Stop};
+use replicator_core::{Demand, Effect, Event, Failure, Stop};
 
 use super::World;
 use crate::action::Fault;
@@ -14,6 +14,8 @@ use crate::target::{Mood, Outcome};
 
 /// Most effects of dead runs that are still on the wire.
 const LATE_MAX: usize = 16;
+/// Most effects and waits until a run that was asked to end has done so.
+const STOPPING_MAX: usize = 1_000;
 
 impl World {
     /// The run is over.
@@ -55,6 +57,43 @@ impl World {
             }
         }
         self.restart();
+    }
+
+    /// A run that is asked to stop ends without waiting for anything but its effects: unless one of them fails.
+    pub(super) fn stop(&mut self) {
+        let (fence, began) = (self.run.fence, self.now);
+        self.coverage.mark_if(self.run.status().buffered_rows > 0, Seen::StoppedBusy);
+        let replays = self.run.status().applied < self.run.horizon().map(Position::Hlc);
+        let mut reads = self.reads();
+        self.step(Event::StopRequested);
+        for _ in 0..STOPPING_MAX {
+            // It has stopped for another reason, and the next one runs.
+            if self.run.fence != fence {
+                return;
+            }
+            if self.pending.is_empty() {
+                if self.run.is_finished() {
+                    assert!(self.run.has_failed() || self.now == began, "it waited");
+                    let status = self.run.status();
+                    assert!(status.checkpoint == status.applied, "where it ended is not saved");
+                    return self.restart();
+                }
+                let due = self.run.next_deadline().expect("what failed is tried again");
+                self.now = self.now.max(due);
+                self.step(Event::DeadlineReached);
+            } else {
+                let left = self.reads();
+                let paused = self.run.demand() == Demand::Pause;
+                assert!(paused && (left <= reads || replays), "it reads on");
+                reads = left;
+                self.finish(0, None);
+            }
+        }
+        panic!("a run that shall end goes on: {:?}", self.run.status());
+    }
+
+    fn reads(&self) -> usize {
+        self.pending.iter().filter(|effect| matches!(effect, Effect::ReadStaged { .. })).count()
     }
 
     /// Resumes from what is durable.

@@ -200,7 +200,8 @@ async fn read(
                 | Event::Done(_)
                 | Event::StagedRead { .. }
                 | Event::Failed { .. }
-                | Event::DeadlineReached) => bail!("the source says {other}"),
+                | Event::DeadlineReached
+                | Event::StopRequested) => bail!("the source says {other}"),
             }
         }
     }
