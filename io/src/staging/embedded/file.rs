@@ -9,6 +9,7 @@ use replicator_core::model::time::Hlc;
 
 use super::backend::Backend;
 use super::group::{Group, Outcome};
+use super::marks::Marks;
 use super::names::{Mapping, Names};
 use super::page::read_page;
 use super::request::{Held, Request, Stream, answer};
@@ -38,6 +39,7 @@ pub(super) struct StreamState {
     mapping: Option<Mapping>,
     // Up to where no rows of a lane are left, as far as this run has seen: see `retired_place`.
     retired: [Hlc; 2],
+    marks: [Marks; 3],
     // How many rows the last page had.
     pub(super) rows_likely: usize,
 }
@@ -56,6 +58,17 @@ impl StreamState {
     pub(super) fn begin(&mut self) {
         self.fence += 1;
         self.retired = [Hlc::default(); 2];
+        self.marks = Default::default();
+    }
+
+    /// What the reads of a lane have found.
+    pub(super) const fn marks(&mut self, lane: &Lane) -> &mut Marks {
+        let [whole, related, independent] = &mut self.marks;
+        match lane {
+            Lane::Whole => whole,
+            Lane::Related(_) => related,
+            Lane::Independent(_) => independent,
+        }
     }
 
     /// Up to where no rows of the lane are left.

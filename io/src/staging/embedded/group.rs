@@ -293,16 +293,25 @@ impl<'a> Group<'a> {
         let failed = |error| EmbeddedError::database(&path, error);
         let OpenFile { names, streams, totals, .. } = &mut *self.file;
         let state = streams.entry(stream.name.clone()).or_default();
-        let mapping = state.mapping(stream);
         let mut retired = 0;
         while retired < RETIRED_MAX && first[..] < before[..] {
             // To let redb remove a whole range is cheaper than to take rows out one by one.
             let end = {
                 // Not longer: redb panics if pages that are still being read are changed.
                 let mut rows = self.staged.range(&first[..]..&before[..]).map_err(failed)?;
-                let next = rows.nth(RETIRED_MAX).transpose().map_err(failed)?;
-                next.map_or_else(|| before.to_vec(), |(key, _)| key.value().to_vec())
+                let Some(row) = rows.next().transpose().map_err(failed)? else { break };
+                let time = row.0.value().get(STREAM_BYTES..).and_then(<[u8]>::first_chunk);
+                let time = time.and_then(|time: &[u8; TIME_BYTES]| time_of(time));
+                let marks = state.marks(&stream.lane);
+                match time.and_then(|time| marks.reach(time, through, RETIRED_MAX)) {
+                    Some(reach) => key_after(state.number, reach).to_vec(),
+                    None => {
+                        let next = rows.nth(RETIRED_MAX).transpose().map_err(failed)?;
+                        next.map_or_else(|| before.to_vec(), |(key, _)| key.value().to_vec())
+                    }
+                }
             };
+            let mapping = state.mapping(stream);
             let stays = |key: &[u8], value: &[u8]| {
                 // One that cannot be read is not retired.
                 let goes = mapping.is_in(names, &stream.lane, key).unwrap_or(false);
@@ -316,10 +325,11 @@ impl<'a> Group<'a> {
             first = end;
         }
         self.changed |= 0 < retired;
-        if first[..] < before[..] {
+        if RETIRED_MAX <= retired && first[..] < before[..] {
             return Ok(Progress::Unfinished);
         }
         state.retire(&stream.lane, through);
+        state.marks(&stream.lane).forget(through);
         Ok(Progress::Finished)
     }
 

@@ -15,6 +15,7 @@ mod error;
 mod file;
 mod group;
 mod ledger;
+mod marks;
 mod names;
 mod page;
 mod request;

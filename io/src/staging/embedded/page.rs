@@ -53,6 +53,9 @@ pub(super) fn read_page(
         page.rows.push(row);
     }
     state.rows_likely = page.rows.len();
+    if let Some(last) = page.rows.last() {
+        state.marks(&stream.lane).read(span.after, last.time, page.rows.len());
+    }
     Ok(page)
 }
 

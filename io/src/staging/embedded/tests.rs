@@ -172,9 +172,28 @@ fn uploads_that_wait_together_share_one_commit() {
     assert_eq!(group(0..2, Fence(0)), (0, vec![Err(Failure::Fenced); 2]));
 }
 
+/// The times of all rows of a lane, read in pages.
+fn times_of<D: Disk>(ledger: &mut Ledger<D>, stream: &Arc<Stream>) -> Vec<u64> {
+    let (mut times, mut after) = (Vec::new(), Hlc::default());
+    loop {
+        let span = Span { after, through: time(u64::MAX), rows_max: 7_000 };
+        let (reply, mut answer) = oneshot::channel();
+        ledger.perform(vec![Request::Read(Arc::clone(stream), span, reply)]);
+        let page = answer.try_recv().unwrap().unwrap();
+        times.extend(page.rows.iter().map(|row| row.time.nanos));
+        after = page.rows.last().map_or(after, |row| row.time);
+        if page.exhausted {
+            return times;
+        }
+    }
+}
+
+const fn time(nanos: u64) -> Hlc {
+    Hlc { nanos, logical: 0 }
+}
+
 /// More rows than one commit retires, and not all in one place.
-#[test]
-fn one_lane_is_retired_in_several_commits_and_the_other_one_stays() {
+fn one_lane_is_retired(is_read_first: bool) {
     const ROWS: u64 = 150_000;
     const THROUGH: u64 = 140_000;
     // The first third is of the other lane alone.
@@ -194,7 +213,10 @@ fn one_lane_is_retired_in_several_commits_and_the_other_one_stays() {
     let independent: Arc<BTreeSet<TableId>> = Arc::new([TableId(0)].into());
     let related = lane(Lane::Related(Arc::clone(&independent)));
     let independent = lane(Lane::Independent(independent));
-    let time = |nanos: u64| Hlc { nanos, logical: 0 };
+    if is_read_first {
+        let read = times_of(&mut ledger, &related);
+        assert!(read == (1..=ROWS).filter(|at| is_related(*at)).collect::<Vec<u64>>());
+    }
     let (reply, mut answer) = oneshot::channel();
     let write = Write::Retire(fence, time(THROUGH));
     let mut requests = vec![Request::Write(Arc::clone(&related), write, reply)];
@@ -206,30 +228,25 @@ fn one_lane_is_retired_in_several_commits_and_the_other_one_stays() {
     assert_eq!(answer.try_recv().unwrap(), Ok(()));
     assert!(1 < commits, "nobody else had a turn");
 
-    let mut left = |stream: &Arc<Stream>| {
-        let span = Span { after: Hlc::default(), through: time(ROWS), rows_max: usize::MAX };
-        let (mut times, mut after) = (Vec::new(), span.after);
-        loop {
-            let (reply, mut answer) = oneshot::channel();
-            let span = Span { after, ..span };
-            ledger.perform(vec![Request::Read(Arc::clone(stream), span, reply)]);
-            let page = answer.try_recv().unwrap().unwrap();
-            times.extend(page.rows.iter().map(|row| row.time.nanos));
-            after = page.rows.last().map_or(after, |row| row.time);
-            if page.exhausted {
-                break times;
-            }
-        }
-    };
     let all = 1..=ROWS;
     let kept = all.clone().filter(|at| !is_related(*at)).collect::<Vec<u64>>();
-    assert!(left(&independent) == kept, "rows of the other lane are gone");
+    assert!(times_of(&mut ledger, &independent) == kept, "rows of the other lane are gone");
     let rest = all.filter(|at| is_related(*at) && THROUGH < *at).collect::<Vec<u64>>();
-    assert!(left(&related) == rest, "not the rows up to the time are gone");
+    assert!(times_of(&mut ledger, &related) == rest, "not the rows up to the time are gone");
     let (reply, mut answer) = oneshot::channel();
     ledger.perform(vec![Request::Totals(reply)]);
     let rows = answer.try_recv().unwrap().unwrap().rows;
     assert_eq!(rows, u64::try_from(kept.len() + rest.len()).unwrap());
+}
+
+#[test]
+fn one_lane_is_retired_in_several_commits_and_the_other_one_stays() {
+    one_lane_is_retired(false);
+}
+
+#[test]
+fn what_was_read_is_retired_in_several_commits_and_the_other_lane_stays() {
+    one_lane_is_retired(true);
 }
 
 /// Whoever asks is told, and so is whoever waits for that.
