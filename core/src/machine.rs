@@ -479,7 +479,7 @@ impl Machine {
     fn trunk_has_room(&self) -> bool {
         let (_, open) = self.batch.held();
         let bytes = self.bytes_scheduled.saturating_add(open).saturating_add(self.horizon.bytes());
-        self.schedule.len() < self.config.applies_max
+        self.schedule.len() < self.pace.limit()
             && (bytes < self.config.buffered_bytes_max || self.batch.is_held())
     }
 

@@ -2,7 +2,7 @@
 //!
 //! More of them hide the way to a server that is far away, and keep its processors busy. Beyond that they only
 //! get in each other's way: MariaDB on two processors is a third slower with sixteen sessions than with two. What
-//! is best depends on the target, so it is tried out: twice as many, then half as many, each for a few batches,
+//! is best depends on the target, so it is tried out: half as many, then twice as many, each for a few batches,
 //! and what applies more rows in the same time stays. While no batch waits there is nothing to measure.
 use core::time::Duration;
 
@@ -13,11 +13,13 @@ const FIRST: usize = 4;
 /// Not fewer, so that one batch that waits for a lock does not hold up all others.
 const LEAST: usize = 2;
 /// Finished batches that are measured together, at least.
-const BATCHES_MIN: usize = 8;
+const BATCHES_MIN: usize = 4;
 /// And for so long, at least.
 const EPOCH_MIN: Duration = Duration::from_millis(50);
-/// More batches have to be faster by so many hundredths of what fewer reach.
-const GAIN_MIN: u128 = 5;
+/// What more batches have to reach, in hundredths of what fewer do: each costs memory, and processors on both sides.
+const MORE_MIN: u128 = 108;
+/// What fewer batches have to reach, in hundredths of what more do.
+const FEWER_MIN: u128 = 97;
 /// Measurements from one trial to the next, at most.
 const REST_MAX: u32 = 16;
 /// Rates are in rows, so many of which would take one nanosecond.
@@ -60,7 +62,7 @@ impl Pace {
     pub(crate) fn new(max: usize) -> Self {
         let limit = max.min(FIRST);
         let epoch = Epoch { skip: limit, ..Epoch::default() };
-        Self { max, limit, trial: None, up: true, rest: 0, rest_last: 0, epoch }
+        Self { max, limit, trial: None, up: false, rest: 0, rest_last: 0, epoch }
     }
 
     /// So many batches may go at once.
@@ -90,7 +92,7 @@ impl Pace {
         epoch.batches = epoch.batches.saturating_add(1);
         epoch.rows = epoch.rows.saturating_add(u128::try_from(rows).unwrap_or(u128::MAX));
         let took = now.since(epoch.began);
-        let enough = BATCHES_MIN.max(self.limit.saturating_mul(2)) <= epoch.batches;
+        let enough = BATCHES_MIN.max(self.limit) <= epoch.batches;
         if enough && EPOCH_MIN <= took {
             // In which unit does not matter, as long as it is a small one.
             let scaled = epoch.rows.saturating_mul(SCALE);
@@ -106,9 +108,8 @@ impl Pace {
 
     fn decide(&mut self, rate: u128) {
         if let Some(Trial { from, rate: before }) = self.trial.take() {
-            let gain = if from < self.limit { GAIN_MIN } else { 0 };
-            let needed = before.saturating_mul(gain.saturating_add(100));
-            if rate.saturating_mul(100) < needed {
+            let needed = if from < self.limit { MORE_MIN } else { FEWER_MIN };
+            if rate.saturating_mul(100) < before.saturating_mul(needed) {
                 self.limit = from;
                 return self.turn();
             }
@@ -217,12 +218,12 @@ mod tests {
     fn nothing_is_tried_while_nothing_waits() {
         let mut target = Target::new(16);
         for _ in 0..200 {
-            assert_eq!(target.apply(10, far), [4; 10]);
+            assert_eq!(target.apply(8, far), [4; 8]);
             target.pace.is_idle();
         }
         // A trial is given up.
-        let limits = target.apply(20, far);
-        assert_eq!(limits.last(), Some(&8), "{limits:?}");
+        let limits = target.apply(12, far);
+        assert_eq!(limits.last(), Some(&2), "{limits:?}");
         target.pace.is_idle();
         assert_eq!(target.pace.limit(), 4);
     }

@@ -116,7 +116,7 @@ impl Machine {
             self.horizon.started(op, through);
             effects.push(Effect::SaveHorizon { op, through });
         }
-        while self.schedule.len() < self.config.applies_max
+        while self.schedule.len() < self.pace.limit()
             && let Some(transactions) = self.horizon.take_ready()
         {
             for tx in transactions {
