@@ -135,12 +135,14 @@ fn netted<'a>(
         let last = together.entry(net.table).or_default();
         *last = (*last).max(place(net));
     }
-    rows.sort_by_key(|net| {
-        let place = together.get(&net.table).copied().unwrap_or_else(|| place(net));
-        (place, group(catalog, net.table, &net.change))
+    let ranked = rows.into_iter().map(|net| {
+        let place = together.get(&net.table).copied().unwrap_or_else(|| place(&net));
+        ((place, group(catalog, net.table, &net.change)), net)
     });
+    let mut ranked: Vec<_> = ranked.collect();
+    ranked.sort_by(|(one, _), (other, _)| one.cmp(other));
     let mut steps = Steps::default();
-    for net in rows {
+    for (_, net) in ranked {
         let (kind, row) = match net.change {
             Cow::Borrowed(change) => parts(change),
             Cow::Owned(change) => owned_parts(change),

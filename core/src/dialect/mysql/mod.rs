@@ -365,7 +365,18 @@ impl<'a> Work<'a> {
         row: &Row,
         index: usize,
     ) -> Result<(), Refused> {
-        for (position, (column, cell)) in columns.iter().zip(cells(columns, row)).enumerate() {
+        // Mostly the row has these columns, in this order.
+        let (mut at_hand, mut found) = (row.columns(), Vec::new());
+        for (position, column) in columns.iter().enumerate() {
+            let cell = match at_hand.next() {
+                Some((next, cell)) if next == *column && found.is_empty() => cell,
+                Some(_) | None => {
+                    if found.is_empty() {
+                        found = cells(columns, row);
+                    }
+                    found.get(position).copied().unwrap_or(Cell::Unchanged)
+                }
+            };
             if position > 0 {
                 sql.push_str(", ");
             }

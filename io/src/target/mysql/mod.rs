@@ -29,7 +29,7 @@ use crate::mysql::session::ScriptError;
 use crate::port::{Fence, Target};
 
 /// Bytes of a statement, above which its rows go to another one.
-const STATEMENT_BYTES: usize = 1 << 20;
+const STATEMENT_BYTES: usize = 256 << 10;
 /// Most bytes of a message, if the server takes as many. More would gain nothing and be held twice.
 const SCRIPT_BYTES_MAX: usize = 8 << 20;
 /// What is left free of a message, for what the protocol adds.
@@ -299,20 +299,20 @@ async fn send_lines(
     let message_max = packet.min(SCRIPT_BYTES_MAX);
     let mut rest = lines;
     while !rest.is_empty() {
-        let mut message = String::new();
-        let mut count = 0;
+        let (mut count, mut bytes) = (0, 0);
         for line in rest {
-            let sql = line.sql();
-            if 0 < count && message_max < message.len() + sql.len() + 1 {
+            let with = bytes + line.sql().len() + 1;
+            if 0 < count && message_max < with {
                 break;
             }
-            if 0 < count {
-                message.push(';');
-            }
-            message.push_str(sql);
-            count += 1;
+            (count, bytes) = (count + 1, with);
         }
         let (sent, later) = rest.split_at(count);
+        let mut message = String::with_capacity(bytes);
+        for (index, line) in sent.iter().enumerate() {
+            message.push_str(if index == 0 { "" } else { ";" });
+            message.push_str(line.sql());
+        }
         let rows = match session.run(&message).await {
             Ok(rows) => rows,
             Err(error) => {
