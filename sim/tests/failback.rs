@@ -2,6 +2,8 @@
 //! reached. Bugs that were found are stories here.
 #[path = "failback/crash.rs"]
 mod crash;
+#[path = "failback/modes.rs"]
+mod modes;
 #[path = "failback/outage.rs"]
 mod outage;
 #[path = "failback/scan.rs"]

@@ -36,6 +36,16 @@ impl Machine {
         self
     }
 
+    /// From here on rows of times up to `time` come late. What an earlier run staged without waiting for promises lies
+    /// before that, at times that say nothing of which version of a row is the newer one.
+    ///
+    /// To be called before the first step.
+    #[must_use]
+    pub fn late_through(mut self, time: Hlc) -> Self {
+        self.frontier.late_through(time);
+        self
+    }
+
     /// Rows go to the store at once, unless one of them comes late: see [`Stage`](crate::flow::stage::Stage).
     pub(super) fn on_rows(
         &mut self,
@@ -55,7 +65,7 @@ impl Machine {
     /// From here on rows come late. A feed that is new has promised nothing, but reads went further; and
     /// where an earlier run did not wait for promises, what it has applied may be forgotten already.
     fn floor(&self) -> Hlc {
-        self.frontier.group().max(self.sweep.reach()).max(self.horizon.reach())
+        self.frontier.late().max(self.sweep.reach()).max(self.horizon.reach())
     }
 
     /// Starts what waited and needs not wait any more.

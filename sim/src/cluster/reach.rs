@@ -68,6 +68,8 @@ pub enum Reached {
     SentAway,
     /// A run began in best effort.
     BestEffort,
+    /// Rows waited for nothing.
+    Immediate,
     /// A run began in which independent tables waited for promises again, apart from the others.
     Settling,
     /// A run ended for another mode.
@@ -169,7 +171,7 @@ const MY_FORWARD: [Reached; 22] = [
 ];
 
 /// The same in worlds of changefeeds.
-const FAILBACK: [Reached; 24] = [
+const FAILBACK: [Reached; 26] = [
     Reached::GroupCommit,
     Reached::OutOfOrder,
     Reached::OutcomeUnknown,
@@ -189,6 +191,8 @@ const FAILBACK: [Reached; 24] = [
     Reached::Reopened,
     Reached::BestEffort,
     Reached::Settling,
+    Reached::Immediate,
+    Reached::DeadLetter,
     Reached::ModeChanged,
     Reached::AheadOfPromise,
     Reached::FeedJoined,

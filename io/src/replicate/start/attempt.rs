@@ -9,6 +9,7 @@ use replicator_core::dialect::{Dialect, Product};
 use replicator_core::model::catalog::Catalog;
 use replicator_core::model::ident::{SchemaName, TableName};
 use replicator_core::model::mode::Lane;
+use replicator_core::model::position::Applied;
 use replicator_core::model::time::Hlc;
 use replicator_core::{Config, Durable, Failure, Machine};
 use tokio::sync::watch;
@@ -22,6 +23,7 @@ use super::alone::lost;
 use super::conveyor::{Shared, State};
 use super::feeds::{Laggards, Memory};
 use super::lanes::{Common, Ending, LaneObserver, LaneStore, Plan, Reached, together};
+use super::late::Late;
 use super::mysql::{GROWTH, MySqlSide};
 use super::settings::Consistency;
 use super::store::{Meter, Owner, Progress, Store};
@@ -244,25 +246,27 @@ impl<D: Dial> Attempt<D> {
         let consistency = settings.consistency;
         let before = self.memory().mode;
         let mode = consistency.mode(durable.checkpoint, (settings.wall)(), before);
-        let plan = Plan::new(consistency, mode, catalog, durable.checkpoint, ahead);
+        let newest = store.newest().await.map_err(failed)?;
+        let mut late = Late::load(store.late().await.map_err(failed)?, newest);
+        // Until nothing is left of what did not wait, others do not wait for it.
+        let alone = ahead.max(late.floor(&Lane::Independent(Arc::default())));
+        let plan = Plan::new(consistency, mode, catalog, durable.checkpoint, alone);
         self.memory().mode = Some(plan.mode);
         let resolved = durable.resolved.values().min().copied().unwrap_or_default();
         info!(schema = %self.schema, %resolved, "conveyor begins{plan}");
         if consistency == Consistency::Immediate {
             check_immediate(catalog)?;
         }
-        let reached = Reached { related, independent: ahead };
+        let reached = Reached { related, independent: ahead, late: &mut late };
         let horizon = plan.join(&store, fence, catalog, reached).await.map_err(failed)?;
-        let newest = match plan.is_immediate {
-            false => None,
-            true => Some(store.newest().await.map_err(failed)?),
-        };
+        let newest = plan.is_immediate.then_some(newest);
         let lanes = plan.lanes.iter().map(|lane| {
             let is_related = matches!(lane, Lane::Related(_));
             let horizon = if is_related { horizon } else { horizon.max(ahead) };
             let newest = newest.filter(|_| !is_related).map(|newest| newest.max(horizon));
             let (store, durable) = (store.of(lane.clone(), None), durable.clone());
-            BegunLane { lane: lane.clone(), store, durable, horizon, newest, record: None }
+            let (lane, late) = (lane.clone(), late.floor(lane));
+            BegunLane { lane, store, durable, horizon, late, newest, record: None }
         });
         let common = Common::new(plan.lanes.len(), &durable);
         let (store, lanes, feeds) = (store.clone(), lanes.collect(), chosen.feeds);
@@ -291,10 +295,10 @@ impl<D: Dial> Attempt<D> {
         let config = Config { batch_growth_max: growth, buffered_bytes_max, ..settings.core };
         let (mut entrance, mut runs): (Option<Inbox>, Vec<_>) = (None, Vec::new());
         for (number, lane) in lanes.into_iter().enumerate() {
-            let BegunLane { lane, store, durable, horizon, newest, record } = lane;
+            let BegunLane { lane, store, durable, horizon, late, newest, record } = lane;
             // Also where the target tells what it has: it may not have told the run before, or not tell the next.
             let machine = Machine::resume(config, Arc::clone(catalog), durable, clock.now());
-            let mut machine = machine.at_least_once(horizon);
+            let mut machine = machine.at_least_once(horizon).late_through(late);
             if let Some(newest) = newest {
                 machine = machine.immediate(newest);
             }
@@ -380,6 +384,8 @@ struct BegunLane<D: Dial, R> {
     durable: Durable,
     // How far earlier runs may have got.
     horizon: Hlc,
+    // Up to when rows come late because an earlier run did not wait for promises.
+    late: Hlc,
     // Where rows wait for nothing: the time of the newest staged row.
     newest: Option<Hlc>,
     record: Option<R>,
@@ -396,10 +402,16 @@ impl<D: Dial, R> Begun<D, R> {
         let name = self.store.named(&format!("{seed:016x}")).await.map_err(failed)?;
         let none = Arc::default();
         let kinds = [Lane::Whole, Lane::Related(Arc::clone(&none)), Lane::Independent(none)];
+        let mut of_all: Vec<Applied> = Vec::new();
         // Also those that this run does not have: what an earlier one sent must not come after it.
         for kind in kinds {
             let table = table.of(&kind);
-            let (record, applied) = table.begin(&name).await.map_err(failed)?;
+            let (record, mut applied) = table.begin(&name).await.map_err(failed)?;
+            // What was applied of whole transactions was so in each lane.
+            applied.extend_from_slice(&of_all);
+            if kind == Lane::Whole {
+                of_all.clone_from(&applied);
+            }
             let is_it =
                 |lane: &&mut BegunLane<D, R>| discriminant(&lane.lane) == discriminant(&kind);
             if let Some(lane) = self.lanes.iter_mut().find(is_it) {

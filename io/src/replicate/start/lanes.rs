@@ -19,6 +19,7 @@ use replicator_core::{Durable, Event, Failure, Status};
 use tokio::sync::watch;
 
 use super::feeds::Laggards;
+use super::late::Late;
 use super::settings::Consistency;
 use super::store::Store;
 use crate::driver::Observer;
@@ -78,14 +79,19 @@ impl Plan {
         store: &Store<D>,
         fence: Fence,
         catalog: &Catalog,
-        reached: Reached,
+        reached: Reached<'_>,
     ) -> Result<Hlc, Failure> {
-        let Reached { related, independent } = reached;
-        let Some(own) = self.lanes.iter().find(|lane| matches!(lane, Lane::Independent(_))) else {
-            return Ok(related);
-        };
+        let Reached { related, independent, late } = reached;
         let before = store.independent().await?.unwrap_or_default();
-        let (now, joined) = compare(&before, own, catalog);
+        let own = self.lanes.iter().find(|lane| matches!(lane, Lane::Independent(_)));
+        let compared = own.map(|own| compare(&before, own, catalog));
+        if let Some((_, true)) = compared {
+            late.join();
+        }
+        if let Some(times) = late.to_save(self) {
+            store.save_late(fence, &times).await?;
+        }
+        let Some((now, joined)) = compared else { return Ok(related) };
         // In this order: whoever knows the new names must know how far the others got.
         let related = if joined && related < independent {
             store.save_horizon(fence, independent).await?;
@@ -101,10 +107,11 @@ impl Plan {
 }
 
 /// How far earlier runs may have got in best effort.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Reached {
+#[derive(Debug)]
+pub(super) struct Reached<'a> {
     pub(super) related: Hlc,
     pub(super) independent: Hlc,
+    pub(super) late: &'a mut Late,
 }
 
 /// The names of the tables in a lane of their own, one a line, and whether one that is not was named before.
@@ -261,8 +268,11 @@ impl<D: Dial> Staging for LaneStore<D> {
         self.store.read(after, through, rows_max).await
     }
 
+    /// Only when the rows are gone does nobody need to know any more that they are in the target.
     async fn retire(&self, fence: Fence, through: Hlc) -> Result<(), Failure> {
-        self.store.retire(fence, through).await
+        self.store.retire(fence, through).await?;
+        self.store.forget(Position::Hlc(through)).await;
+        Ok(())
     }
 
     /// Saves the schema's checkpoint, if it moved. It is not before the lane's own that the lane retires what
@@ -277,7 +287,10 @@ impl<D: Dial> Staging for LaneStore<D> {
             let mut inner = self.common.inner();
             inner.saved = inner.saved.max(Some(reached));
         }
-        self.store.forget(position).await;
+        let saved = self.common.inner().saved;
+        if let Some(saved) = saved {
+            self.store.forget(saved.min(position)).await;
+        }
         Ok(())
     }
 

@@ -13,6 +13,7 @@ mod conveyor;
 mod feeds;
 mod health;
 mod lanes;
+mod late;
 mod mysql;
 mod settings;
 mod store;

@@ -155,6 +155,15 @@ impl<D: Dial> Store<D> {
         either!(&self.rows, store => store.save_independent(fence, tables).await)
     }
 
+    /// Up to when rows come late, as it was saved.
+    pub(super) async fn late(&self) -> Result<Option<String>, Failure> {
+        either!(&self.rows, store => store.late().await)
+    }
+
+    pub(super) async fn save_late(&self, fence: Fence, times: &str) -> Result<(), Failure> {
+        either!(&self.rows, store => store.save_late(fence, times).await)
+    }
+
     /// The feeds of the schema, as they were saved.
     pub(super) async fn feeds(&self) -> Result<Option<String>, Failure> {
         either!(&self.rows, store => store.feeds().await)

@@ -255,6 +255,24 @@ impl EmbeddedStore {
         self.write(Write::Text(fence, memo::INDEPENDENT, tables.to_owned())).await
     }
 
+    /// Up to when rows come late, as [`save_late`](Self::save_late) wrote it.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    pub async fn late(&self) -> Result<Option<String>, Failure> {
+        self.text(memo::LATE).await
+    }
+
+    /// Says up to when rows come late, because what was staged before did not wait for promises.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    pub async fn save_late(&self, fence: Fence, times: &str) -> Result<(), Failure> {
+        self.write(Write::Text(fence, memo::LATE, times.to_owned())).await
+    }
+
     /// The feeds of the stream, as [`save_feeds`](Self::save_feeds) wrote them.
     ///
     /// # Errors

@@ -40,6 +40,8 @@ pub(super) mod memo {
     pub(crate) const HORIZON_INDEPENDENT: &str = "horizon independent";
     /// Of a stream: the names of these tables, one a line.
     pub(crate) const INDEPENDENT: &str = "independent";
+    /// Of a stream: up to when rows come late.
+    pub(crate) const LATE: &str = "late";
     /// Of a stream: its feeds.
     pub(crate) const FEEDS: &str = "feeds";
     /// Of a stream: whose position that is.

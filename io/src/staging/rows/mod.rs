@@ -61,8 +61,8 @@ use crate::pg::pool::Pool;
 use crate::pg::sessions::{Ask, Param, Sessions, check_fence};
 use crate::port::{Fence, StagedPage, Staging};
 
-/// The longest that a change of the staging schema may take. An index of many rows takes minutes.
-const SCHEMA_CHANGE_MAX: Duration = Duration::from_secs(600);
+/// The longest that it may take to take staging tables of the older tool over. An index of many rows takes minutes.
+const TAKEOVER_MAX: Duration = Duration::from_secs(600);
 
 /// Whose rows a store keeps, and how.
 #[derive(Clone, Debug)]
@@ -145,6 +145,7 @@ struct Inner<D: Dial> {
     horizon_key: String,
     independent_horizon_key: String,
     independent_key: String,
+    late_key: String,
     feeds_key: String,
     identity_key: String,
     /// `None`: nobody has looked.
@@ -185,6 +186,7 @@ impl<D: Dial> PgRows<D> {
             horizon_key: format!("start-horizon-{group}"),
             independent_horizon_key: format!("start-independent-horizon-{group}"),
             independent_key: format!("start-independent-{group}"),
+            late_key: format!("start-late-{group}"),
             feeds_key: format!("start-feeds-{group}"),
             identity_key: format!("start-source-{group}"),
             group,
@@ -242,6 +244,24 @@ impl<D: Dial> PgRows<D> {
         self.inner.save_text(fence, &self.inner.independent_key, tables).await
     }
 
+    /// Up to when rows come late, as [`save_late`](Self::save_late) wrote it.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    pub async fn late(&self) -> Result<Option<String>, Failure> {
+        self.inner.text(&self.inner.late_key).await
+    }
+
+    /// Says up to when rows come late, because what was staged before did not wait for promises.
+    ///
+    /// # Errors
+    ///
+    /// See [`Failure`].
+    pub async fn save_late(&self, fence: Fence, times: &str) -> Result<(), Failure> {
+        self.inner.save_text(fence, &self.inner.late_key, times).await
+    }
+
     /// The feeds of the schema, as [`save_feeds`](Self::save_feeds) wrote them.
     ///
     /// # Errors
@@ -296,7 +316,12 @@ impl<D: Dial> Inner<D> {
     /// Looks the tables up, in place of what was known.
     async fn load(&self, known: &mut Option<Known>) -> Result<(), Failure> {
         let owner = self.owner();
-        let sessions = self.sessions.with_timeout(SCHEMA_CHANGE_MAX);
+        // Only what takes long is waited for that long: the connection may be dead.
+        let takes_over = self.sessions.ask_again(async |client| owner.takes_over(client).await);
+        let sessions = match takes_over.await? {
+            true => self.sessions.with_timeout(TAKEOVER_MAX),
+            false => self.sessions.clone(),
+        };
         let tables = sessions.ask_again(async |client| owner.load(client).await).await?;
         let named = |table: RowTable| (table.target.clone(), Arc::new(table));
         *known = Some(tables.into_iter().map(named).collect());
@@ -324,9 +349,8 @@ impl<D: Dial> Inner<D> {
             return Ok(Arc::clone(table));
         }
         let owner = self.owner();
-        let sessions = self.sessions.with_timeout(SCHEMA_CHANGE_MAX);
-        let opened = sessions.ask_again(async |client| owner.open(client, target).await).await?;
-        let table = Arc::new(opened);
+        let opened = self.sessions.ask_again(async |client| owner.open(client, target).await);
+        let table = Arc::new(opened.await?);
         known.insert(target.clone(), Arc::clone(&table));
         Ok(table)
     }

@@ -199,6 +199,20 @@ struct Claim {
 }
 
 impl Owner<'_> {
+    /// Whether [`load`](Self::load) has tables of the older tool to take over, or such a takeover to finish.
+    pub(super) async fn takes_over(&self, client: &Client) -> Result<bool, Error> {
+        let claims = self.claims(client).await?;
+        let there = self.existing(client).await?;
+        let unfinished = |claim: &Claim| !claim.ready && there.contains(&claim.staging);
+        let unknown = |target: &TableName| {
+            let documented = choices(self.product, self.database, target).next();
+            documented.is_some_and(|name| there.contains(&name))
+                && !claims.iter().any(|claim| claim.target == target.table)
+        };
+        Ok(claims.iter().any(unfinished)
+            || self.catalog.tables().any(|(_, table)| unknown(&table.name)))
+    }
+
     /// All tables of the group that hold rows or may, also those of the older tool.
     pub(super) async fn load(&self, client: &Client) -> Result<Vec<RowTable>, Error> {
         let mut claims = self.claims(client).await?;

@@ -2,9 +2,11 @@
 //!
 //! The target does not say which transactions a commit holds, but each row has a version, which only one
 //! transaction made. So a commit shows transactions, and of each that it shows all rows must be there, or
-//! newer. A row that is gone may be any of its deletes.
+//! newer. A row that is gone may be any of its deletes. A change that the target refuses leaves its row as it was.
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use replicator_core::model::ident::TableName;
 use replicator_core::model::mode::Lane;
 use replicator_core::model::mutation::TableId;
 use replicator_core::model::time::Hlc;
@@ -13,8 +15,9 @@ use super::drawn::Drawn;
 use super::feed::Feeds;
 use super::program::CONSISTENT;
 use super::times::time_of;
+use crate::cluster::checker::DEAD_LETTERS;
 use crate::cluster::reach::{Reach, Reached};
-use crate::cluster::sql::{CommitRecord, SqlServer};
+use crate::cluster::sql::{CommitRecord, RowChange, SqlServer, Value};
 use crate::cluster::trace::{self, say};
 use crate::database::Rows;
 use crate::model::{Does, History};
@@ -38,10 +41,18 @@ pub(super) struct Checker {
     waiting: Lane,
     // Whether a row never goes back, also when a run begins.
     exact: bool,
+    // Whether that is true of dead letters. A run in another mode may not know all that the one before it has told.
+    exact_letters: bool,
     looked: usize,
     tables: Vec<Rows>,
-    // What each row was, after which transaction.
+    // What each row is in the target, after which transaction.
     past: BTreeMap<Place, Vec<(usize, Option<Tuple>)>>,
+    // Whether the target refuses negative values.
+    strict: bool,
+    // The versions of rows that the target refuses.
+    refused: BTreeMap<Place, BTreeMap<usize, i64>>,
+    // Those that are dead letters, and how many runs had begun by then.
+    letters: BTreeMap<(TableId, i64), usize>,
     known: usize,
     // The newest version that a row has shown, and how many runs had begun by then.
     shown: BTreeMap<Place, (usize, usize)>,
@@ -59,14 +70,22 @@ pub(super) struct Checker {
 impl Checker {
     /// Before the first commit.
     pub(super) fn new(drawn: &Drawn) -> Self {
-        let all_wait = drawn.consistency == [CONSISTENT];
+        let waiting = match drawn.consistency == [CONSISTENT] {
+            true => Lane::Whole,
+            false if drawn.constraints => Lane::of(&schema().catalog).remove(0),
+            false => Lane::Independent(Arc::default()),
+        };
         Self {
             whole: drawn.habits.feeds == 1,
-            waiting: if all_wait { Lane::Whole } else { Lane::of(&schema().catalog).remove(0) },
+            waiting,
             exact: drawn.progress,
+            exact_letters: drawn.progress && drawn.consistency.len() == 1,
             looked: 0,
             tables: schema().catalog.tables().map(|_| Rows::new()).collect(),
             past: BTreeMap::new(),
+            strict: drawn.setup.limits,
+            refused: BTreeMap::new(),
+            letters: BTreeMap::new(),
             known: 0,
             shown: BTreeMap::new(),
             newest: None,
@@ -81,6 +100,7 @@ impl Checker {
     pub(super) fn look(&mut self, feeds: &Feeds, target: &SqlServer) {
         let retired = self.retired;
         self.read_log();
+        feeds.with_history(|history| self.learn(history));
         let fresh = target.commits_since(self.looked);
         if fresh.is_empty() && self.retired == retired {
             return;
@@ -88,7 +108,6 @@ impl Checker {
         self.looked += fresh.len();
         let promised = feeds.promised_max();
         feeds.with_history(|history| {
-            self.learn(history);
             fresh.iter().for_each(|commit| self.commit(history, promised, commit));
             self.i6_what_is_forgotten_is_in_the_target(history, retired);
         });
@@ -118,13 +137,24 @@ impl Checker {
                     }
                 };
                 let place = (change.table, change.key.clone());
-                self.past.entry(place).or_default().push((tx, row));
+                let refused = row
+                    .clone()
+                    .filter(|row| self.strict && row.iter().flatten().any(|value| *value < 0));
+                let past = self.past.entry(place.clone()).or_default();
+                if let Some(refused) = refused {
+                    let before = past.last().and_then(|(_, row)| row.clone());
+                    past.push((tx, before));
+                    self.refused.entry(place).or_default().insert(tx, version(&refused));
+                } else {
+                    past.push((tx, row));
+                }
             }
         }
         self.known = history.commits().len();
     }
 
     fn commit(&mut self, history: &History, promised: Hlc, commit: &CommitRecord) {
+        commit.changes.iter().filter_map(letter).for_each(|letter| self.bury(letter));
         let mut changed = Vec::new();
         for change in &commit.changes {
             let Some((table, key, old, new)) = change.simulated() else { continue };
@@ -172,6 +202,24 @@ impl Checker {
         let last = txs.last().copied();
         self.reach.add(Reached::OutOfOrder, usize::from(again == 0 && last < self.newest));
         self.newest = self.newest.max(last);
+    }
+
+    /// Only what the target refuses is a dead letter, and again only if a run has begun since.
+    fn bury(&mut self, letter: (TableId, i64)) {
+        let (table, version) = letter;
+        let mut refused = self.refused.iter().filter(|(place, _)| place.0 == table);
+        let name = schema().name(table);
+        assert!(
+            refused.any(|(_, versions)| versions.values().any(|refused| *refused == version)),
+            "version {version} of {name} is a dead letter, and the target would take it"
+        );
+        let runs = if self.exact_letters { 0 } else { self.runs };
+        let before = self.letters.insert(letter, self.runs);
+        assert!(
+            before.is_none_or(|before| before < runs),
+            "version {version} of {name} is a dead letter twice"
+        );
+        self.reach.add(Reached::DeadLetter, 1);
     }
 
     /// The transactions after which the row was this.
@@ -251,6 +299,69 @@ impl Checker {
     /// Whether a row shows a transaction that changed it, or a later one.
     fn reaches(&self, place: &Place, tx: usize) -> bool {
         let row = self.tables[index(place.0)].get(&place.1);
-        self.versions(place, row).last().is_some_and(|version| tx <= *version)
+        let shown = self.versions(place, row).last().copied();
+        let refused = self.refused.get(place);
+        let mut refused = refused.into_iter().flat_map(|versions| versions.range(tx..));
+        match shown.filter(|shown| tx <= *shown) {
+            Some(shown) if tx < shown || self.is_told(place, tx) => true,
+            // Rows that come late are one with what came before them.
+            Some(_) | None => {
+                refused.any(|(_, version)| self.letters.contains_key(&(place.0, *version)))
+            }
+        }
     }
+
+    /// Whether a change that the target refuses is a dead letter.
+    fn is_told(&self, place: &Place, tx: usize) -> bool {
+        let version = self.refused.get(place).and_then(|versions| versions.get(&tx));
+        version.is_none_or(|version| self.letters.contains_key(&(place.0, *version)))
+    }
+
+    /// The rows that a table must have in the end, which has `is`, of what was committed up to the last look. A row
+    /// whose last change was refused may be any of what it was before.
+    pub(super) fn end(&self, feeds: &Feeds, table: TableId, is: &Rows) -> Rows {
+        let mut rows = feeds.rows(table);
+        for ((_, key), _) in self.refused.iter().filter(|(place, _)| place.0 == table) {
+            let place = (table, key.clone());
+            let last = self.past.get(&place).and_then(|past| past.last());
+            if last.is_some_and(|(tx, _)| self.refused[&place].contains_key(tx)) {
+                rows.remove(key);
+                rows.extend(is.get(key).map(|row| (key.clone(), row.clone())));
+            }
+        }
+        rows
+    }
+
+    /// A row whose last change the target refuses, and that is no dead letter.
+    pub(super) fn untold(&self) -> Option<String> {
+        let last = |(place, past): (&Place, &Vec<(usize, Option<Tuple>)>)| {
+            let (tx, _) = past.last()?;
+            let text =
+                || format!("{} {:?} of {tx} is no dead letter", schema().name(place.0), place.1);
+            (!self.is_told(place, *tx)).then(text)
+        };
+        self.past.iter().find_map(last)
+    }
+}
+
+/// The version of a row, which is its last column.
+fn version(row: &Tuple) -> i64 {
+    row.last().copied().flatten().expect("every row has a version")
+}
+
+/// Which version of a row of which table became a dead letter.
+fn letter(change: &RowChange) -> Option<(TableId, i64)> {
+    if change.table != TableName::new("public", DEAD_LETTERS) {
+        return None;
+    }
+    // event, dlq_name, source_nanos, source_logical, data_after, data_before
+    let row = change.new.as_ref().expect("dead letters stay");
+    let (Value::Text(name), Value::Text(after)) = (&row[1], &row[4]) else {
+        panic!("{row:?} is no dead letter")
+    };
+    let mut tables = schema().catalog.tables();
+    let table = tables.find(|(_, table)| table.name.to_string() == *name);
+    let version = after.split_once("\"v\":\"").and_then(|(_, rest)| rest.split('"').next());
+    let version = version.and_then(|version| version.parse().ok());
+    Some((table.expect("a table of ours").0, version.expect("a row has a version")))
 }

@@ -23,6 +23,7 @@ const BOTH: [&str; 2] = ["replicator", "other"];
 
 /// Tells the numbers that decide where rows are staged from the others of a seed.
 const DATABASES: u64 = 0x57A6_ED00;
+const BARE_TARGETS: u64 = 0xBA2E_0000;
 
 /// Tables without constraints, as long as nobody writes to those that refer to them.
 pub(super) const FREE: [&str; 3] = ["odd", "parent", "plain"];
@@ -57,6 +58,8 @@ pub struct Drawn {
     pub(super) database: Option<Product>,
     /// Whether the target has a table of progress.
     pub(super) progress: bool,
+    /// Whether the target has the foreign keys and the unique indexes of the source.
+    pub(super) constraints: bool,
     /// Where the program runs. Several share what is staged.
     pub(super) hosts: &'static [&'static str],
     /// Everything that happens later follows from this.
@@ -119,11 +122,13 @@ impl Drawn {
             clock_ahead: 0,
             database: None,
             progress: false,
+            constraints: true,
             hosts: &ALONE,
             random,
         };
         // By numbers of its own, so that worlds with a file are what they were before there were others.
         drawn.stage_in_database(&mut Random::new(seed ^ DATABASES), only.is_none());
+        drawn.bare_target(&mut Random::new(seed ^ BARE_TARGETS));
         if drawn.product == Product::Cockroach {
             // There such a child cannot come before its parent.
             drawn.setup.tables.retain(|table| *table != "late");
@@ -162,6 +167,22 @@ impl Drawn {
             self.lasts = Duration::from_secs(random.pick(&[10, 20, 30]));
         }
     }
+
+    /// In some worlds the target has no constraints between rows. Then rows may wait for nothing at all, and the target
+    /// may refuse some of them for good: which ones become dead letters depends on no other row.
+    fn bare_target(&mut self, random: &mut Random) {
+        if !random.chance(25) {
+            return;
+        }
+        self.constraints = false;
+        let immediate = Consistency::Immediate;
+        match random.below(4) {
+            0 => (),
+            1 | 2 => self.consistency = vec![immediate],
+            _ => self.consistency.insert(0, immediate),
+        }
+        self.setup.limits = random.chance(60);
+    }
 }
 
 impl Drawn {
@@ -175,6 +196,7 @@ impl Drawn {
             batch_age_max: Duration::ZERO,
             buffered_bytes_max: 20_000,
             applies_max: 2,
+            stages_max: 4,
             save_interval: setting.save_interval,
             read_rows_max: setting.page_rows,
             on_reject: OnReject::Stop,
@@ -183,14 +205,15 @@ impl Drawn {
         let tables = schema().catalog.tables().map(|(id, _)| schema().name(id)).collect();
         drawn.setup = Setup { config: core, tables, ..drawn.setup };
         drawn.latency_max = Duration::from_millis(2);
-        drawn.habits =
-            Habits { feeds: 1, own: Vec::new(), lanes_max: 1, rows_max: setting.rows_max };
+        let (lanes_max, rows_max) = (setting.lanes_max, setting.rows_max);
+        drawn.habits = Habits { feeds: 1, own: Vec::new(), lanes_max, rows_max };
         drawn.consistency.clone_from(&setting.consistency);
         drawn.request_max = setting.request_max;
         drawn.promise_interval = setting.promise_interval;
         (drawn.tick, drawn.clock_ahead) = (setting.tick, setting.clock_ahead);
         drawn.product = setting.target;
         (drawn.database, drawn.progress) = (setting.database, setting.progress);
+        drawn.constraints = setting.constraints;
         drawn.hosts = if setting.shared { &BOTH } else { &ALONE };
         drawn
     }

@@ -201,7 +201,10 @@ pub(super) fn settings(setup: &Setup, random: &mut Random) -> StartSettings {
         target: target.into(),
         core: Config {
             save_interval: core.save_interval.max(Duration::from_millis(10)),
-            on_reject: OnReject::Stop,
+            on_reject: match setup.limits {
+                true => OnReject::DeadLetter { percent_max: 100 },
+                false => OnReject::Stop,
+            },
             ..core
         },
         consistency: CONSISTENT,

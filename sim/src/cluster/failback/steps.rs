@@ -70,6 +70,8 @@ pub struct Setting {
     pub consistency: Vec<Consistency>,
     /// From one promise to the next, about.
     pub promise_interval: Duration,
+    /// Requests with rows at the same time, at most.
+    pub lanes_max: usize,
     /// Rows of a request, at most.
     pub rows_max: usize,
     /// The longest that a request may take.
@@ -84,6 +86,8 @@ pub struct Setting {
     pub target: Product,
     /// Whether the target has a table of progress.
     pub progress: bool,
+    /// Whether the target has foreign keys and unique indexes.
+    pub constraints: bool,
     /// In what rows are staged, if not in a file.
     pub database: Option<Product>,
     /// Whether a second program, on the host `other`, shares what is staged.
@@ -97,6 +101,7 @@ impl Default for Setting {
         Self {
             consistency: vec![CONSISTENT],
             promise_interval: Duration::from_millis(50),
+            lanes_max: 1,
             rows_max: 10,
             request_max: Duration::from_secs(1),
             page_rows: 5,
@@ -104,6 +109,7 @@ impl Default for Setting {
             clock_ahead: 0,
             target: Product::Postgres,
             progress: false,
+            constraints: true,
             database: None,
             shared: false,
             tick: TICK,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use replicator_core::dialect::Product;
 use replicator_core::model::ident::TableName;
+use replicator_io::replicate::start::Consistency;
 use turmoil::{Builder, Sim};
 
 use super::checker::Checker;
@@ -68,8 +69,10 @@ pub(super) fn run_told(
     reach.merge(&world.checker.reach);
     reach.merge(&world.feeds.reach());
     reach.add(Reached::Cockroach, usize::from(drawn.product == Product::Cockroach));
-    let constraints = drawn.setup.tables.iter().any(|table| !FREE.contains(table));
-    reach.add(Reached::Constraints, usize::from(constraints));
+    let related = drawn.setup.tables.iter().any(|table| !FREE.contains(table));
+    reach.add(Reached::Constraints, usize::from(related && drawn.constraints));
+    let immediate = drawn.consistency.contains(&Consistency::Immediate);
+    reach.add(Reached::Immediate, usize::from(immediate));
     verdict.unwrap_or_else(|broken| resume_unwind(broken))
 }
 
@@ -137,6 +140,10 @@ impl World<'_> {
         let feeds =
             Feeds::new(drawn.setup.clone(), drawn.habits.clone(), Random::new(random.word()));
         let target = Target::new(drawn.product, random.word());
+        target.sql.set_strict(drawn.setup.limits);
+        if !drawn.constraints {
+            target.sql.drop_constraints();
+        }
         let disk = SimDisk::new(random.word());
         let mut settings = settings(&drawn.setup, random);
         settings.wall = wall_ahead(drawn.clock_ahead);
@@ -275,9 +282,11 @@ impl World<'_> {
 
     /// Where the target is not what the source is.
     fn difference(&self) -> Option<String> {
-        schema().catalog.tables().find_map(|(id, table)| {
-            let (is, should) = (self.target.sql.rows(id), self.feeds.rows(id));
+        let unlike = schema().catalog.tables().find_map(|(id, table)| {
+            let is = self.target.sql.rows(id);
+            let should = self.checker.end(&self.feeds, id, &is);
             (is != should).then(|| format!("{} is {is:?}, not {should:?}", table.name))
-        })
+        });
+        unlike.or_else(|| self.checker.untold())
     }
 }

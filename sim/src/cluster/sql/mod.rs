@@ -143,6 +143,11 @@ impl SqlServer {
         self.lock().strict = strict;
     }
 
+    /// Takes the foreign keys and the unique indexes of the simulated schema away, as an operator may.
+    pub fn drop_constraints(&self) {
+        self.lock().tables.iter_mut().for_each(|table| Arc::make_mut(table).drop_constraints());
+    }
+
     /// Runs one ordinary session, from the answer to `first` to its end.
     ///
     /// Whatever is open is rolled back when it ends or is dropped.

@@ -106,6 +106,12 @@ impl TableDef {
         }
     }
 
+    /// Only the primary key is left.
+    pub(super) fn drop_constraints(&mut self) {
+        self.uniques.retain(|unique| unique.primary);
+        self.foreign_keys.clear();
+    }
+
     /// The columns of the primary key; empty if there is none.
     pub(super) fn key(&self) -> &[usize] {
         let primary = self.uniques.iter().find(|unique| unique.primary);
