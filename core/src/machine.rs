@@ -10,7 +10,7 @@ use crate::effect::{Effect, Effects};
 use crate::event::{Event, Failure};
 use crate::flow::admit::{Admit, Admitted};
 use crate::flow::apply::{Apply, Job};
-use crate::flow::batch::{Batch, Closed, Limits, OrderedPiece};
+use crate::flow::batch::{Ahead, Batch, Closed, Limits, OrderedPiece};
 use crate::flow::breaker::Breaker;
 use crate::flow::checkpoint::Checkpoint;
 use crate::flow::frontier::Frontier;
@@ -31,6 +31,7 @@ use crate::stop::Stop;
 
 mod feed;
 mod retry;
+mod room;
 mod view;
 
 /// What survives a crash. The only way to build a machine, so that starting and recovering are one
@@ -177,19 +178,23 @@ impl Machine {
         stations.into_iter().chain([self.pause.deadline(self.now)]).flatten().min()
     }
 
-    /// Whether the driver should read on (I8).
-    #[must_use]
-    pub fn demand(&self) -> Demand {
-        let staging_has_room = self.stage.len() < self.config.stages_max;
-        // What a changefeed brings is staged, however full the trunk is. It is the sweep that waits.
-        let goes_on = self.frontier.is_fed() || self.trunk_has_room();
-        if staging_has_room && goes_on && !self.stopping { Demand::Read } else { Demand::Pause }
-    }
-
     /// Moves everything as far as it will go. Read this to see the whole route.
     fn pump(&mut self, effects: &mut Effects) {
         self.pump_stage(effects);
         let staging_answers = self.pause.is_over(self.now);
+        self.pump_horizon(effects);
+        let ahead = if self.stopping { Ahead::Nothing } else { self.batches_ahead() };
+        if let Some(closed) = self.batch.take_ready(self.now, ahead) {
+            self.schedule_batch(closed);
+        }
+        while let Some(job) = self.apply.take_rested(self.now) {
+            self.start_apply(job, effects);
+        }
+        while self.apply.len() < self.pace.limit()
+            && let Some((ticket, (batch, bytes))) = self.schedule.take_runnable()
+        {
+            self.start_batch(ticket, batch, bytes, effects);
+        }
         // A batch that waits for rows which are staged cannot be finished without them.
         let swept = Position::Hlc(self.sweep.read_through());
         if staging_answers
@@ -201,19 +206,6 @@ impl Machine {
             self.sweep.started(op, through);
             let rows_max = self.config.read_rows_max;
             effects.push(Effect::ReadStaged { op, after, through, rows_max });
-        }
-        self.pump_horizon(effects);
-        let ahead = if self.stopping { 0 } else { self.schedule.held() };
-        if let Some(closed) = self.batch.take_ready(self.now, ahead) {
-            self.schedule_batch(closed);
-        }
-        while let Some(job) = self.apply.take_rested(self.now) {
-            self.start_apply(job, effects);
-        }
-        while self.apply.len() < self.pace.limit()
-            && let Some((ticket, (batch, bytes))) = self.schedule.take_runnable()
-        {
-            self.start_batch(ticket, batch, bytes, effects);
         }
         if self.schedule.len() == 0 && self.apply.len() < self.pace.limit() {
             self.pace.is_idle();
@@ -474,13 +466,6 @@ impl Machine {
             });
         let order = if nets { ApplyOrder::Netted } else { ApplyOrder::Source };
         ApplyRequest { batch, order, dead: Vec::new() }
-    }
-
-    fn trunk_has_room(&self) -> bool {
-        let (_, open) = self.batch.held();
-        let bytes = self.bytes_scheduled.saturating_add(open).saturating_add(self.horizon.bytes());
-        self.schedule.len() < self.pace.limit()
-            && (bytes < self.config.buffered_bytes_max || self.batch.is_held())
     }
 
     fn next_op(&mut self) -> OpId {

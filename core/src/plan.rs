@@ -437,6 +437,17 @@ mod tests {
         assert_eq!(settled(&[4, 2]), [&others[1..], &others[..1], &odd].concat());
     }
 
+    /// Only what goes alone can be named as refused, and put last: also a row that refers to one that goes last.
+    #[test]
+    fn where_rows_are_to_settle_each_of_them_goes_alone() {
+        let texts = ["+parent 1 a", "+parent 2 b", "+child 5 1 x", "+child 6 2 y"];
+        let [one, two] = ["Insert parent [1,a]", "Insert parent [2,b]"];
+        let [of_one, of_two] = ["Insert child [5,1,x]", "Insert child [6,2,y]"];
+        let settled = |last: &[usize]| planned(&texts, &ApplyOrder::Settled(last.to_vec()));
+        assert_eq!(settled(&[]), [one, two, of_one, of_two]);
+        assert_eq!(settled(&[0, 2]), [two, of_two, one, of_one]);
+    }
+
     #[test]
     fn row_wise_puts_each_suspect_in_a_statement_of_its_own() {
         let texts = ["+parent 1 a", "+parent 2 b", "+parent 3 c", "+parent 4 d"];

@@ -12,11 +12,32 @@ use crate::model::mutation::{ApplyBatch, Mutation, OrderedTx, Piece, TxEnd};
 use crate::model::position::{Position, TxSeq};
 use crate::model::time::MonoTime;
 
-/// With this many batches on their way the target has more to do than it can.
-const BUSY: usize = 4;
-
 /// A batch does not grow beyond this many bytes.
 const GROWN_BYTES_MAX: usize = 4 << 20;
+
+/// How many batches wait or are on their way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Ahead {
+    Nothing,
+    Few,
+    /// As many as may go side by side, or at least four.
+    Many,
+}
+
+impl Ahead {
+    const MANY: usize = 4;
+
+    /// `held` batches, of which `limit` may go side by side.
+    pub(crate) fn of(held: usize, limit: usize) -> Self {
+        if held == 0 {
+            Self::Nothing
+        } else if held < limit.min(Self::MANY) {
+            Self::Few
+        } else {
+            Self::Many
+        }
+    }
+}
 
 /// The open batch.
 #[derive(Debug)]
@@ -118,17 +139,17 @@ impl Batch {
     }
 
     /// Takes the open batch out if it is full, old enough, or the target has nothing else to do.
-    /// `ahead` batches wait or are on their way.
-    pub(crate) fn take_ready(&mut self, now: MonoTime, ahead: usize) -> Option<Closed> {
+    /// With `Ahead::Many` on their way the target has more to do than it can.
+    pub(crate) fn take_ready(&mut self, now: MonoTime, ahead: Ahead) -> Option<Closed> {
         if self.is_held() {
             return None;
         }
         let Limits { rows, txs, growth, age } = self.limits;
         self.take_if(|open| {
-            let grows = BUSY <= ahead && open.bytes < GROWN_BYTES_MAX;
+            let grows = ahead == Ahead::Many && open.bytes < GROWN_BYTES_MAX;
             let times = if grows { growth } else { 1 };
             let rows = rows.saturating_mul(times);
-            ahead == 0
+            ahead == Ahead::Nothing
                 || rows <= open.rows.len
                 || txs.saturating_mul(times) <= open.txs
                 // Hot rows fold to nothing; their changes are held all the same.
@@ -238,7 +259,17 @@ pub(crate) struct OrderedPiece {
 mod tests {
     use alloc::collections::BTreeSet;
 
-    use super::RowSet;
+    use super::{Ahead, RowSet};
+
+    #[test]
+    fn a_target_that_takes_two_batches_at_once_is_busy_with_two() {
+        for limit in [1, 2, 3, 4, 16] {
+            assert_eq!(Ahead::of(0, limit), Ahead::Nothing);
+            assert_eq!(Ahead::of(limit, limit), Ahead::Many);
+        }
+        assert_eq!(Ahead::of(1, 2), Ahead::Few);
+        assert_eq!((Ahead::of(3, 16), Ahead::of(4, 16)), (Ahead::Few, Ahead::Many));
+    }
 
     #[test]
     fn each_row_counts_once() {

@@ -5,11 +5,15 @@
 //! would show old values once more, and might be refused: what was taken from a row since, such as a
 //! unique value or a parent, another one has. So the next run applies it as one batch of last values.
 use alloc::collections::VecDeque;
-use alloc::vec::Vec;
+use alloc::vec::{IntoIter, Vec};
 
 use crate::model::mutation::{Mutation, OrderedTx};
 use crate::model::position::{OpId, TxSeq};
 use crate::model::time::Hlc;
+
+/// So many pages are held before no more is read: one that goes on, and one that is saved meanwhile. More of them would
+/// only take memory.
+const PAGES_MAX: usize = 2;
 
 /// What was read, until it is durable how far it reaches.
 #[derive(Debug, Default)]
@@ -26,7 +30,7 @@ pub(crate) struct Horizon {
 struct Held {
     through: Hlc,
     bytes: usize,
-    transactions: Vec<OrderedTx>,
+    transactions: IntoIter<OrderedTx>,
 }
 
 impl Horizon {
@@ -51,7 +55,12 @@ impl Horizon {
         let mutations = transactions.iter().flat_map(|tx| &tx.mutations);
         let bytes = mutations.map(Mutation::len_bytes).fold(0, usize::saturating_add);
         self.bytes = self.bytes.saturating_add(bytes);
-        self.held.push_back(Held { through, bytes, transactions });
+        self.held.push_back(Held { through, bytes, transactions: transactions.into_iter() });
+    }
+
+    /// Whether another page may be read.
+    pub(crate) fn has_room(&self) -> bool {
+        self.held.len() < PAGES_MAX
     }
 
     /// The horizon to persist next, if it moved and no save is under way.
@@ -78,13 +87,19 @@ impl Horizon {
         self.saving.take_if(|(saving, _)| *saving == op).is_some()
     }
 
-    /// Takes the oldest of what is held, if it may go on.
-    pub(crate) fn take_ready(&mut self) -> Option<Vec<OrderedTx>> {
-        let saved = self.saved;
-        let ready = |held: &mut Held| saved.is_none_or(|saved| held.through <= saved);
-        let Held { bytes, transactions, .. } = self.held.pop_front_if(ready)?;
-        self.bytes = self.bytes.saturating_sub(bytes);
-        Some(transactions)
+    /// Takes the oldest transaction that is held, if it may go on.
+    pub(crate) fn take_ready(&mut self) -> Option<OrderedTx> {
+        loop {
+            let page = self.held.front_mut()?;
+            if self.saved.is_some_and(|saved| saved < page.through) {
+                return None;
+            }
+            if let Some(transaction) = page.transactions.next() {
+                return Some(transaction);
+            }
+            let bytes = self.held.pop_front().map_or(0, |page| page.bytes);
+            self.bytes = self.bytes.saturating_sub(bytes);
+        }
     }
 
     /// Whether nothing is held.

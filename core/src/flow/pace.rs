@@ -2,15 +2,14 @@
 //!
 //! More of them hide the way to a server that is far away, and keep its processors busy. Beyond that they only
 //! get in each other's way: MariaDB on two processors is a third slower with sixteen sessions than with two. What
-//! is best depends on the target, so it is tried out: half as many, then twice as many, each for a few batches,
-//! and what applies more rows in the same time stays. While no batch waits there is nothing to measure.
+//! is best depends on the target, so it is tried out: twice as many, then half as many, each for a few batches,
+//! and what applies more rows in the same time than the other did before and after stays. While no batch waits
+//! there is nothing to measure.
 use core::time::Duration;
 
 use crate::model::time::MonoTime;
 
-/// What it begins with.
-const FIRST: usize = 4;
-/// Not fewer, so that one batch that waits for a lock does not hold up all others.
+/// What it begins with. Not fewer, so that one batch that waits for a lock does not hold up all others.
 const LEAST: usize = 2;
 /// Finished batches that are measured together, at least.
 const BATCHES_MIN: usize = 4;
@@ -45,6 +44,9 @@ struct Trial {
     // What it was, and what it reached.
     from: usize,
     rate: u128,
+    // The other one and what it reached, while the first one is measured once more: it may have become faster by
+    // itself, as it does when a run begins.
+    won: Option<(usize, u128)>,
 }
 
 /// What is being measured.
@@ -60,9 +62,9 @@ struct Epoch {
 impl Pace {
     /// `max` is what the operator allows.
     pub(crate) fn new(max: usize) -> Self {
-        let limit = max.min(FIRST);
+        let limit = max.min(LEAST);
         let epoch = Epoch { skip: limit, ..Epoch::default() };
-        Self { max, limit, trial: None, up: false, rest: 0, rest_last: 0, epoch }
+        Self { max, limit, trial: None, up: true, rest: 0, rest_last: 0, epoch }
     }
 
     /// So many batches may go at once.
@@ -107,14 +109,23 @@ impl Pace {
     }
 
     fn decide(&mut self, rate: u128) {
-        if let Some(Trial { from, rate: before }) = self.trial.take() {
-            let needed = if from < self.limit { MORE_MIN } else { FEWER_MIN };
-            if rate.saturating_mul(100) < before.saturating_mul(needed) {
+        if let Some(Trial { from, rate: before, won }) = self.trial.take() {
+            let (other, reached) = won.unwrap_or((self.limit, rate));
+            let before = if won.is_some() { rate } else { before };
+            let needed = if from < other { MORE_MIN } else { FEWER_MIN };
+            if reached.saturating_mul(100) < before.saturating_mul(needed) {
                 self.limit = from;
                 return self.turn();
             }
+            if won.is_none() {
+                self.limit = from;
+                self.trial = Some(Trial { from, rate: before, won: Some((other, reached)) });
+                return;
+            }
             // Once more the same way, at once.
+            self.limit = other;
             self.rest_last = 0;
+            return;
         }
         if let Some(left) = self.rest.checked_sub(1) {
             self.rest = left;
@@ -125,7 +136,7 @@ impl Pace {
         if other == self.limit {
             return self.turn();
         }
-        self.trial = Some(Trial { from: self.limit, rate });
+        self.trial = Some(Trial { from: self.limit, rate, won: None });
         self.limit = other;
     }
 
@@ -196,7 +207,7 @@ mod tests {
     fn a_target_that_takes_more_gets_more() {
         let mut target = Target::new(16);
         let limits = target.apply(100, far);
-        assert_eq!(limits[0], 4);
+        assert_eq!(limits[0], 2);
         assert!(
             limits.iter().position(|limit| *limit == 16).is_some_and(|at| at < 80),
             "{limits:?}"
@@ -215,17 +226,28 @@ mod tests {
     }
 
     #[test]
+    fn what_becomes_faster_by_itself_is_no_reason_for_more() {
+        let mut target = Target::new(16);
+        // It begins slowly.
+        let mut limits = target.apply(6, |limit| small(limit).saturating_mul(4));
+        limits.extend(target.apply(6, |limit| small(limit).saturating_mul(2)));
+        limits.extend(target.apply(200, small));
+        assert!(limits.iter().all(|limit| *limit <= 4), "{limits:?}");
+        assert_eq!(mean(&limits), 2);
+    }
+
+    #[test]
     fn nothing_is_tried_while_nothing_waits() {
         let mut target = Target::new(16);
         for _ in 0..200 {
-            assert_eq!(target.apply(8, far), [4; 8]);
+            assert_eq!(target.apply(6, far), [2; 6]);
             target.pace.is_idle();
         }
         // A trial is given up.
-        let limits = target.apply(12, far);
-        assert_eq!(limits.last(), Some(&2), "{limits:?}");
+        let limits = target.apply(10, far);
+        assert_eq!(limits.last(), Some(&4), "{limits:?}");
         target.pace.is_idle();
-        assert_eq!(target.pace.limit(), 4);
+        assert_eq!(target.pace.limit(), 2);
     }
 
     #[test]

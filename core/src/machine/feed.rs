@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use super::Machine;
 use super::retry::Pause;
 use crate::effect::{Effect, Effects};
+use crate::flow::batch::Ahead;
 use crate::flow::stage::{LateRows, Next, Promise};
 use crate::model::mutation::{OrderedTx, TimedMutation};
 use crate::model::position::{OpId, Position, RequestId};
@@ -126,11 +127,14 @@ impl Machine {
             self.horizon.started(op, through);
             effects.push(Effect::SaveHorizon { op, through });
         }
-        while self.schedule.len() < self.pace.limit()
-            && let Some(transactions) = self.horizon.take_ready()
+        while self.batches_have_room()
+            && let Some(tx) = self.horizon.take_ready()
         {
-            for tx in transactions {
-                self.batch.push(self.now, &self.catalog, tx);
+            self.batch.push(self.now, &self.catalog, tx);
+            // More is there: a batch goes when it is full, though the target may have nothing else to do.
+            let ahead = self.batches_ahead().max(Ahead::Few);
+            if let Some(closed) = self.batch.take_ready(self.now, ahead) {
+                self.schedule_batch(closed);
             }
         }
     }
