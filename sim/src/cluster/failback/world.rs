@@ -270,7 +270,12 @@ impl World<'_> {
     /// What is kept in a staging database.
     fn kept(&self) -> Option<String> {
         let server = &self.staging.as_ref()?.sql;
-        let rows = |table: &str| server.table(&TableName::new(STAGING_SCHEMA, table));
+        // Of a name with one part CockroachDB makes a database, and the tables are in its usual schema.
+        let schema = match server.product() {
+            Product::Postgres => STAGING_SCHEMA,
+            Product::Cockroach => "public",
+        };
+        let rows = |table: &str| server.table(&TableName::new(schema, table));
         let register = rows("replicator_staging_tables").unwrap_or_default();
         register.iter().find_map(|(_, row)| {
             // number, stream, target_table, staging_table, ready
