@@ -28,8 +28,9 @@ use crate::mysql::server::Server;
 use crate::mysql::session::ScriptError;
 use crate::port::{Fence, Target};
 
-/// Bytes of a statement, above which its rows go to another one.
-const STATEMENT_BYTES: usize = 256 << 10;
+/// Bytes of a statement, above which its rows go to another one. What MySQL makes of a larger one while it parses it
+/// is more than a processor keeps close by: 256 KiB cost it an eighth more for each row. MariaDB does not mind.
+const STATEMENT_BYTES: usize = 64 << 10;
 /// Most bytes of a message, if the server takes as many. More would gain nothing and be held twice.
 const SCRIPT_BYTES_MAX: usize = 8 << 20;
 /// What is left free of a message, for what the protocol adds.
