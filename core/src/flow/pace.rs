@@ -2,9 +2,9 @@
 //!
 //! More of them hide the way to a server that is far away, and keep its processors busy. Beyond that they only
 //! get in each other's way: MariaDB on two processors is a third slower with sixteen sessions than with two. What
-//! is best depends on the target, so it is tried out: twice as many, then half as many, each for a few batches,
-//! and what applies more rows in the same time than the other did before and after stays. While no batch waits
-//! there is nothing to measure.
+//! is best depends on the target, so it is tried out: half as many more, then a third fewer, each for a few batches,
+//! and what applies more rows in the same time than the other did before and after stays. A trial that fails has
+//! cost something, so the next one is later. While no batch waits there is nothing to measure.
 use core::time::Duration;
 
 use crate::model::time::MonoTime;
@@ -12,15 +12,16 @@ use crate::model::time::MonoTime;
 /// What it begins with. Not fewer, so that one batch that waits for a lock does not hold up all others.
 const LEAST: usize = 2;
 /// Finished batches that are measured together, at least.
-const BATCHES_MIN: usize = 4;
+const BATCHES_MIN: usize = 6;
 /// And for so long, at least.
 const EPOCH_MIN: Duration = Duration::from_millis(50);
 /// What more batches have to reach, in hundredths of what fewer do: each costs memory, and processors on both sides.
 const MORE_MIN: u128 = 108;
 /// What fewer batches have to reach, in hundredths of what more do.
 const FEWER_MIN: u128 = 97;
-/// Measurements from one trial to the next, at most.
-const REST_MAX: u32 = 16;
+/// Measurements from a trial that failed to the next one: at first, and at most.
+const REST_MIN: u32 = 4;
+const REST_MAX: u32 = 64;
 /// Rates are in rows, so many of which would take one nanosecond.
 const SCALE: u128 = 1_000_000_000_000;
 
@@ -131,20 +132,31 @@ impl Pace {
             self.rest = left;
             return;
         }
-        let other = if self.up { self.limit.saturating_mul(2) } else { self.limit.div_euclid(2) };
-        let other = other.max(LEAST).min(self.max);
+        let mut other = self.other();
         if other == self.limit {
-            return self.turn();
+            // There is nothing beyond.
+            self.up = !self.up;
+            other = self.other();
         }
         self.trial = Some(Trial { from: self.limit, rate, won: None });
         self.limit = other;
     }
 
+    /// What is tried next.
+    fn other(&self) -> usize {
+        let other = if self.up {
+            self.limit.saturating_mul(3).saturating_add(1).div_euclid(2)
+        } else {
+            self.limit.saturating_mul(2).div_euclid(3)
+        };
+        other.max(LEAST).min(self.max)
+    }
+
     /// The next trial is the other way, and later each time.
     fn turn(&mut self) {
         self.up = !self.up;
+        self.rest_last = self.rest_last.saturating_mul(2).clamp(REST_MIN, REST_MAX);
         self.rest = self.rest_last;
-        self.rest_last = self.rest_last.saturating_mul(2).clamp(1, REST_MAX);
     }
 }
 
@@ -206,10 +218,10 @@ mod tests {
     #[test]
     fn a_target_that_takes_more_gets_more() {
         let mut target = Target::new(16);
-        let limits = target.apply(100, far);
+        let limits = target.apply(200, far);
         assert_eq!(limits[0], 2);
         assert!(
-            limits.iter().position(|limit| *limit == 16).is_some_and(|at| at < 80),
+            limits.iter().position(|limit| *limit == 16).is_some_and(|at| at < 200),
             "{limits:?}"
         );
         assert!(13 < mean(&target.apply(2_000, far)));
@@ -245,7 +257,7 @@ mod tests {
         }
         // A trial is given up.
         let limits = target.apply(10, far);
-        assert_eq!(limits.last(), Some(&4), "{limits:?}");
+        assert_eq!(limits.last(), Some(&3), "{limits:?}");
         target.pace.is_idle();
         assert_eq!(target.pace.limit(), 2);
     }
