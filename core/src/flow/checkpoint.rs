@@ -6,6 +6,10 @@ use crate::model::mutation::ApplyBatch;
 use crate::model::position::{OpId, Position, TxSeq};
 use crate::model::time::{MonoTime, WallTime};
 
+/// So many changes are not left for the next interval. What a changefeed staged can be retired then while it is still
+/// in memory, a little at a time, so that reads do not wait for long; and a run after a crash repeats less.
+const UNSAVED_MAX: usize = 50_000;
+
 /// Three marks that only move forward: `saved <= saving <= applied` (I1).
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
@@ -14,6 +18,8 @@ pub(crate) struct Checkpoint {
     saving: Option<(OpId, Position)>,
     // Not before this: saving costs a write, and what is applied is known from the target anyway.
     save_from: MonoTime,
+    // Changes that were applied since.
+    unsaved: usize,
     applied: Option<Position>,
     committed: Option<WallTime>,
     // Applied batches that an older, unfinished one keeps from counting: first -> rest.
@@ -35,6 +41,7 @@ impl Checkpoint {
             saved,
             saving: None,
             save_from: MonoTime::START,
+            unsaved: 0,
             applied: saved,
             committed: None,
             islands: BTreeMap::new(),
@@ -44,6 +51,7 @@ impl Checkpoint {
 
     pub(crate) fn applied(&mut self, batch: &ApplyBatch) {
         let ApplyBatch { last, position, committed, .. } = *batch;
+        self.unsaved = self.unsaved.saturating_add(batch.mutations.len());
         self.islands.insert(batch.first, Island { last, position, committed });
         while let Some(island) = self.islands.remove(&self.applied_through.next()) {
             assert!(self.applied < Some(island.position), "applied moves back");
@@ -61,13 +69,14 @@ impl Checkpoint {
 
     /// The position to persist next, if it moved, no save is under way, and it is time.
     pub(crate) fn next_save(&self, now: MonoTime) -> Option<Position> {
-        (self.save_from <= now).then(|| self.to_save()).flatten()
+        (self.due() <= now).then(|| self.to_save()).flatten()
     }
 
     pub(crate) fn started(&mut self, op: OpId, now: MonoTime, position: Position) {
         assert!(self.saving.is_none(), "one save at a time");
         self.saving = Some((op, position));
         self.save_from = now.after(self.interval);
+        self.unsaved = 0;
     }
 
     /// Returns the position the source may now forget.
@@ -82,7 +91,7 @@ impl Checkpoint {
     }
 
     pub(crate) fn deadline(&self) -> Option<MonoTime> {
-        self.to_save().map(|_| self.save_from)
+        self.to_save().map(|_| self.due())
     }
 
     /// The last position that is known to be durable.
@@ -104,8 +113,60 @@ impl Checkpoint {
         }
     }
 
+    fn due(&self) -> MonoTime {
+        if self.unsaved < UNSAVED_MAX { self.save_from } else { MonoTime::START }
+    }
+
     fn to_save(&self) -> Option<Position> {
         let applied = self.applied?;
         (self.saving.is_none() && self.saved < Some(applied)).then_some(applied)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+    use core::time::Duration;
+
+    use super::{Checkpoint, UNSAVED_MAX};
+    use crate::model::key::RowKey;
+    use crate::model::mutation::{ApplyBatch, Change, Mutation, Piece, TableId};
+    use crate::model::position::{Lsn, OpId, Position, TxSeq};
+    use crate::model::time::MonoTime;
+
+    /// One transaction of so many changes.
+    fn batch(seq: u64, changes: usize) -> ApplyBatch {
+        let key = RowKey::from_bytes(&[]);
+        let change = Mutation { table: TableId(0), key, change: Change::Truncate };
+        ApplyBatch {
+            first: TxSeq(seq),
+            last: TxSeq(seq),
+            after: None,
+            position: Position::Lsn(Lsn(seq)),
+            committed: None,
+            piece: Piece::Whole,
+            mutations: alloc::vec![change; changes],
+            ends: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn many_changes_are_saved_before_it_is_time() {
+        let interval = Duration::from_millis(500);
+        let (begun, soon) = (MonoTime::START, MonoTime::START.after(Duration::from_millis(1)));
+        let mut checkpoint = Checkpoint::resume(None, interval);
+        checkpoint.applied(&batch(1, 1));
+        checkpoint.started(OpId(1), begun, Position::Lsn(Lsn(1)));
+        assert!(checkpoint.saved(OpId(1)).is_some());
+        checkpoint.applied(&batch(2, UNSAVED_MAX - 1));
+        assert_eq!(checkpoint.next_save(soon), None);
+        assert_eq!(checkpoint.deadline(), Some(begun.after(interval)));
+        checkpoint.applied(&batch(3, 1));
+        assert_eq!(checkpoint.next_save(soon), Some(Position::Lsn(Lsn(3))));
+        assert!(checkpoint.deadline() <= Some(soon));
+        checkpoint.started(OpId(2), soon, Position::Lsn(Lsn(3)));
+        checkpoint.applied(&batch(4, 1));
+        assert!(checkpoint.saved(OpId(2)).is_some());
+        assert_eq!(checkpoint.deadline(), Some(soon.after(interval)), "counted anew");
     }
 }
