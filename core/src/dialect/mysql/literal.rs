@@ -147,7 +147,7 @@ fn push_int(sql: &mut String, text: &str) -> Result<(), ValueError> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     if let Some(truth) = truth(text) {
         sql.push_str(truth);
-    } else if all_digits(digits) && digits.len() <= DECIMAL_DIGITS_MAX {
+    } else if all_digits(digits.as_bytes()) && digits.len() <= DECIMAL_DIGITS_MAX {
         sql.push_str(text);
     } else {
         return Err(ValueError::Form("whole number"));
@@ -156,10 +156,11 @@ fn push_int(sql: &mut String, text: &str) -> Result<(), ValueError> {
 }
 
 fn push_decimal(sql: &mut String, text: &str) -> Result<(), ValueError> {
-    finite(text)?;
     let unsigned = text.strip_prefix('-').unwrap_or(text);
-    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, "0"));
+    let mut parts = unsigned.as_bytes().splitn(2, |byte| *byte == b'.');
+    let (whole, fraction) = (parts.next().unwrap_or_default(), parts.next().unwrap_or(b"0"));
     if !all_digits(whole) || !all_digits(fraction) {
+        finite(text)?;
         return Err(ValueError::Form("decimal number of up to 256 digits"));
     }
     if whole.len().saturating_add(fraction.len()) <= DECIMAL_DIGITS_MAX {
@@ -318,8 +319,8 @@ fn push_shape(sql: &mut String, flavor: Flavor, srid: u32, text: &str) -> Result
     Ok(())
 }
 
-fn all_digits(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+fn all_digits(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
 }
 
 #[cfg(test)]
