@@ -69,7 +69,7 @@ pub(crate) fn names() -> Vec<&'static str> {
 }
 
 fn workloads(scale: Scale) -> [Workload; 3] {
-    let rows = if scale == Scale::Full { 400_000 } else { 100_000 };
+    let rows = if scale == Scale::Full { 1_000_000 } else { 100_000 };
     let one = Workload { name: "single", rows, transaction_rows: 1, scattered: false };
     [
         one,

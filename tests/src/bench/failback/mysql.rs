@@ -187,7 +187,7 @@ impl IntoMySql {
         });
         let hand = hand.collect::<Vec<_>>().join(", ");
         format!(
-            "single into {kind:?}: ingest {ingest:.0}, apply {apply:.0} ({ratio:.2} of the floor, {apply_cpu:.1} us of CPU a \
+            "single into {kind:?}: ingest {ingest:.0}, apply {apply:.0} ({ratio:.2} of the floor, {apply_cpu:.2} us of CPU a \
              row), both {both:.0}; by hand {hand}"
         )
     }
