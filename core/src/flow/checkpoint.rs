@@ -51,7 +51,6 @@ impl Checkpoint {
 
     pub(crate) fn applied(&mut self, batch: &ApplyBatch) {
         let ApplyBatch { last, position, committed, .. } = *batch;
-        self.unsaved = self.unsaved.saturating_add(batch.mutations.len());
         self.islands.insert(batch.first, Island { last, position, committed });
         while let Some(island) = self.islands.remove(&self.applied_through.next()) {
             assert!(self.applied < Some(island.position), "applied moves back");
@@ -59,6 +58,7 @@ impl Checkpoint {
             self.applied = Some(island.position);
             self.committed = self.committed.max(island.committed);
         }
+        self.unsaved = self.unsaved.saturating_add(batch.mutations.len());
     }
 
     /// From now on nothing waits to be saved: the run is about to end.
