@@ -102,6 +102,31 @@ fn programs_that_take_turns_keep_what_each_other_has_answered() {
     }
 }
 
+/// A connection that lost something while a run begins stands still. It is given up within seconds, whatever the
+/// run was asking.
+#[test]
+fn a_connection_to_staging_that_is_dead_when_a_run_begins_is_given_up_soon() {
+    for at in (7_000..7_160).step_by(20) {
+        let steps = [
+            (1_000, Step::Insert("plain", &[1, 0, 0])),
+            (1_000, Step::Kill("other")),
+            (3_000, Step::Kill("replicator")),
+            // It takes over when the lease has ended.
+            (4_000, Step::Restart("other")),
+            (at, Step::Partition("other", "staging")),
+            (at + 300, Step::Repair("other", "staging")),
+            (11_000, Step::Insert("plain", &[2, 0, 0])),
+            (60_000, Step::Insert("plain", &[3, 0, 0])),
+        ];
+        let report = play_in(&staged_in(Product::Postgres), &steps);
+        arrived(&report);
+        let commits = millis_of(&report, "target     commits");
+        let second = commits.iter().find(|time| 11_000 <= **time);
+        let soon = second.is_some_and(|time| *time < 40_000);
+        assert!(soon, "{at}: {second:?} {:#?}", report.trace);
+    }
+}
+
 /// The row that a dead program had sent to a slow CockroachDB, which does it when another one has begun, and has
 /// brought what is newer.
 fn sent_by_a_dead_program(setting: &Setting, back: Option<u64>) -> Report {
@@ -114,7 +139,7 @@ fn sent_by_a_dead_program(setting: &Setting, back: Option<u64>) -> Report {
     ];
     steps.extend(back.map(|at| (at, Step::Restart("replicator"))));
     steps.push((12_000, Step::Replace("plain", &[1, 2, 0])));
-    steps.push((40_000, Step::Insert("plain", &[2, 0, 0])));
+    steps.push((140_000, Step::Insert("plain", &[2, 0, 0])));
     let setting = Setting { target: Product::Cockroach, progress: true, ..setting.clone() };
     let report = play_in(&setting, &steps);
     arrived(&report);

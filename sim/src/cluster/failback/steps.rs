@@ -32,6 +32,10 @@ pub enum Step {
     Hold(&'static str, &'static str),
     /// It passes again.
     Release(&'static str, &'static str),
+    /// What two hosts send each other is lost.
+    Partition(&'static str, &'static str),
+    /// It arrives again. A connection that lost something stands still.
+    Repair(&'static str, &'static str),
     /// A host dies.
     Kill(&'static str),
     /// It comes back.
@@ -151,6 +155,8 @@ fn take(step: Step, number: usize, world: &mut World<'_>) {
         }
         Step::Hold(one, other) => world.sim.hold(one, other),
         Step::Release(one, other) => world.sim.release(one, other),
+        Step::Partition(one, other) => world.sim.partition(one, other),
+        Step::Repair(one, other) => world.sim.repair(one, other),
         Step::Kill(host) => assert!(world.kill(host), "{host} is dead already"),
         Step::Restart(host) => world.sim.bounce(host),
         Step::Stop => world.program().stop(),
@@ -193,6 +199,8 @@ fn statement(step: Step) -> Statement {
         Step::Delete(table, key) => Statement::Delete(schema().id(table), vec![vec![Some(key)]]),
         Step::Hold(..)
         | Step::Release(..)
+        | Step::Partition(..)
+        | Step::Repair(..)
         | Step::Kill(_)
         | Step::Restart(_)
         | Step::Stop
