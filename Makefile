@@ -10,6 +10,8 @@ SOURCE := mysql
 endif
 # Live tests: these PostgreSQL versions, each of which must be had. Empty: every one that can be had.
 MAJORS ?=
+# Live tests at the same time. They mostly wait, and share what processors there are with the servers.
+LIVE_THREADS ?= $(shell n="$$(nproc)"; echo $$((n > 4 ? n : 4)))
 # Live tests that depend on the server's version.
 MATRIX := live::zoo live::catalog live::preflight live::fixtures live::apply
 # Fuzzing. A TARGET of the environment is somebody's connection string, so only make's own counts.
@@ -32,6 +34,7 @@ BUILD_DEMO := $(CARGO) build --release -p replicator -p replicator-tests --bin r
 DEMO = $(if $(filter release,$(PROFILE)),$(BUILD_DEMO) &&) $(BUILT)/$(PROFILE)/demo
 # All packages together, so that this needs no other build of any crate than `make unit`.
 LIVE := $(CARGO) test --quiet --workspace --features replicator-tests/live --test all
+TOGETHER := --test-threads $(LIVE_THREADS)
 FUZZ_VERSION := 0.13.2
 # Most targets need core alone, which is built in a minute.
 FUZZ_FEATURES := $(if $(filter server world,$(TARGET)),,--no-default-features) \
@@ -68,8 +71,8 @@ unit: ## tests that need no database: units, traces, random worlds, corpora, rul
 live: ## tests on real servers, which are fetched, started and removed by themselves (MAJORS=)
 	$(LIVE) --test program --no-run
 	@# What depends on the server's version runs on every one, the rest on the cheapest.
-	PG_MAJOR="$$(tests/dbs/postgres.sh pick)" $(LIVE) -- live:: $(foreach test,$(MATRIX),--skip $(test))
-	MAJORS="$(MAJORS)" tests/dbs/each-major.sh $(LIVE) -- $(MATRIX)
+	PG_MAJOR="$$(tests/dbs/postgres.sh pick)" $(LIVE) -- $(TOGETHER) live:: $(foreach test,$(MATRIX),--skip $(test))
+	MAJORS="$(MAJORS)" tests/dbs/each-major.sh $(LIVE) -- $(TOGETHER) $(MATRIX)
 
 bench: ## throughput and latency, against PostgreSQL's own replication on the same servers
 	$(CARGO) run --release -p replicator-tests --bin bench -- $(BENCH)
