@@ -1,13 +1,14 @@
 //! `--bestEffortOnly` and `--bestEffortWindow`: rows that depend on no other row do not wait.
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use replicator_tests::feeder::{Caller, Where};
 use replicator_tests::pair::DATABASE;
 use replicator_tests::product::Replicator;
 use replicator_tests::wait_until;
 use replicator_tests::workload::Load;
 
+use super::progress::resolved;
 use super::{FIRST_ROWS, LIMIT, OPEN, PLAN, PROGRESS, open};
 
 const BEST: &[&str] = &["--bestEffortOnly", OPEN[0]];
@@ -112,6 +113,67 @@ async fn a04_a_table_that_is_related_from_now_on_shows_nothing_older() -> Result
         }
         wait_until(LIMIT, "the second one is there", async || shows(2, 21).await).await?;
         ensure!(shows(1, 9).await?, "{schema}: an older value of the first one is shown");
+        replicator.kill()?;
+    }
+    Ok(())
+}
+
+/// A note is on its way, in a lane of its own, and what is newer is in the target in the other one. Then notes become
+/// related, or what is in the target does not need to wait any more. What the target has of the one lane says nothing
+/// of the other one's rows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a04_a_table_that_is_in_another_lane_from_now_on_loses_nothing() -> Result<()> {
+    let shop = open("changes_lane").await?;
+    let to = shop.to()?;
+    let mut blocker = shop.target()?.client(DATABASE).await?;
+    for (schema, first, second, change) in [
+        ("joins", "note", "parent", "ALTER TABLE joins.note ADD UNIQUE (at)"),
+        ("leaves", "child", "alone", "ALTER TABLE leaves.child DROP CONSTRAINT child_id_fkey"),
+    ] {
+        to.batch_execute(&format!(
+            "CREATE SCHEMA {schema} CREATE TABLE note (id INT8 PRIMARY KEY, at INT8) \
+             CREATE TABLE alone (id INT8 PRIMARY KEY, at INT8) \
+             CREATE TABLE parent (id INT8 PRIMARY KEY, at INT8 UNIQUE) \
+             CREATE TABLE child (id INT8 PRIMARY KEY REFERENCES parent, at INT8); \
+             SET search_path = {schema}; {PROGRESS}; SET search_path = public; \
+             INSERT INTO {schema}.parent VALUES (1, 1)"
+        ))
+        .await?;
+        let flags = [BEST, &["--targetProgressTable", "done"]].concat();
+        let place = Where { path: format!("/{DATABASE}/{schema}"), ..shop.place() };
+        let row = |table: &str, time: u32| {
+            format!(
+                r#"{{"payload":[{{"after":{{"id":1,"at":{time}}},"key":[1],"topic":"{table}","updated":"{time}.0"}}]}}"#
+            )
+        };
+        let has = async |table: &str, at: i64| {
+            let sql = format!("SELECT 1 FROM {schema}.{table} WHERE at = $1");
+            Ok(to.query_opt(&sql, &[&at]).await?.is_some())
+        };
+        let blocked = blocker.transaction().await?;
+        blocked.batch_execute(&format!("LOCK TABLE {schema}.{first} IN SHARE MODE")).await?;
+        let mut replicator = shop.replicator(&flags)?;
+        let mut caller = Caller::new(place.clone());
+        for body in [resolved(5), row(first, 10), row(second, 20), resolved(21)] {
+            caller.bring(&mut replicator, &body, LIMIT).await?;
+        }
+        let waits = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+        wait_until(LIMIT, "it waits", async || Ok(!to.query(waits, &[]).await?.is_empty())).await?;
+        wait_until(LIMIT, "the newer one is there", async || has(second, 20).await).await?;
+        replicator.kill()?;
+        to.query(&format!("SELECT pg_terminate_backend(pid) FROM ({waits}) AS x"), &[]).await?;
+        blocked.rollback().await?;
+        ensure!(!has(first, 10).await?, "{schema}: it did not wait");
+        to.batch_execute(change).await?;
+
+        let mut replicator = shop.replicator(&flags)?;
+        let mut caller = Caller::new(place);
+        caller.bring(&mut replicator, &resolved(30), LIMIT).await?;
+        let all = wait_until(Duration::from_secs(30), "both are there", async || {
+            replicator.must_run()?;
+            Ok(has(first, 10).await? && has(second, 20).await?)
+        });
+        all.await.with_context(|| schema.to_owned())?;
         replicator.kill()?;
     }
     Ok(())

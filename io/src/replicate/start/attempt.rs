@@ -9,7 +9,7 @@ use replicator_core::dialect::{Dialect, Product};
 use replicator_core::model::catalog::Catalog;
 use replicator_core::model::ident::{SchemaName, TableName};
 use replicator_core::model::mode::Lane;
-use replicator_core::model::position::Applied;
+use replicator_core::model::position::{Applied, Position};
 use replicator_core::model::time::Hlc;
 use replicator_core::{Config, Durable, Failure, Machine};
 use tokio::sync::watch;
@@ -22,7 +22,7 @@ use super::super::trouble::{Trouble, trouble_of};
 use super::alone::lost;
 use super::conveyor::{Shared, State};
 use super::feeds::{Laggards, Memory};
-use super::lanes::{Common, Ending, LaneObserver, LaneStore, Plan, Reached, together};
+use super::lanes::{Common, Ending, Joined, LaneObserver, LaneStore, Plan, Reached, together};
 use super::late::Late;
 use super::mysql::{GROWTH, MySqlSide};
 use super::settings::Consistency;
@@ -47,6 +47,9 @@ use crate::target::progress::{ProgressTable, TargetProgress};
 
 /// Connections for the table of progress, which is asked for one thing at a time.
 const PROGRESS_SESSIONS: usize = 2;
+
+/// No record reaches further.
+const EVERYTHING: Position = Position::Hlc(Hlc { nanos: u64::MAX, logical: u32::MAX });
 
 /// A run that is under way.
 type Running = AbortOnDrop<Result<Ending, RunError<Infallible>>>;
@@ -162,6 +165,7 @@ impl<D: Dial> Attempt<D> {
             let table = self.progress(name, conninfo, product, &catalog)?;
             begun.follow(&table, settings.core.seed).await?;
         }
+        begun.name_lanes().await?;
         let (lock, run) = alone.unzip();
         let options = SessionOptions { run, ..session_options(product, settings.apply_timeout) };
         let limits = settings.target_pool;
@@ -188,6 +192,7 @@ impl<D: Dial> Attempt<D> {
         if let Some(name) = &settings.progress_table {
             begun.follow(&side.progress(name, &catalog)?, settings.core.seed).await?;
         }
+        begun.name_lanes().await?;
         let pool = side.pool(*clock).await?;
         let target = |record| side.target(pool.clone(), &catalog, record);
         let running = self.go_on(begun, target, &catalog, GROWTH)?;
@@ -258,7 +263,8 @@ impl<D: Dial> Attempt<D> {
             check_immediate(catalog)?;
         }
         let reached = Reached { related, independent: ahead, late: &mut late };
-        let horizon = plan.join(&store, fence, catalog, reached).await.map_err(failed)?;
+        let joined = plan.join(&store, fence, catalog, reached).await.map_err(failed)?;
+        let Joined { related: horizon, moved } = joined;
         let newest = plan.is_immediate.then_some(newest);
         let lanes = plan.lanes.iter().map(|lane| {
             let is_related = matches!(lane, Lane::Related(_));
@@ -270,7 +276,7 @@ impl<D: Dial> Attempt<D> {
         });
         let common = Common::new(plan.lanes.len(), &durable);
         let (store, lanes, feeds) = (store.clone(), lanes.collect(), chosen.feeds);
-        Ok(Begun { store, fence, lanes, common, plan, feeds })
+        Ok(Begun { store, fence, lanes, moved, common, plan, feeds })
     }
 
     /// Goes on into the target, which each lane has by itself.
@@ -372,6 +378,8 @@ struct Begun<D: Dial, R> {
     store: Store<D>,
     fence: Fence,
     lanes: Vec<BegunLane<D, R>>,
+    // Tables in a lane of their own, if they are others than before.
+    moved: Option<String>,
     common: Common,
     plan: Plan,
     feeds: Feeds,
@@ -407,6 +415,11 @@ impl<D: Dial, R> Begun<D, R> {
         for kind in kinds {
             let table = table.of(&kind);
             let (record, mut applied) = table.begin(&name).await.map_err(failed)?;
+            if self.moved.is_some() && kind != Lane::Whole {
+                // It says so of other tables. Without it, it is not known how far they got, only where at most.
+                table.forget(EVERYTHING).await.map_err(failed)?;
+                applied.clear();
+            }
             // What was applied of whole transactions was so in each lane.
             applied.extend_from_slice(&of_all);
             if kind == Lane::Whole {
@@ -421,5 +434,12 @@ impl<D: Dial, R> Begun<D, R> {
             }
         }
         Ok(())
+    }
+
+    /// Saves which tables have a lane of their own, as the last thing before rows are applied.
+    async fn name_lanes(&self) -> Result<(), Trouble> {
+        let Some(names) = &self.moved else { return Ok(()) };
+        let saved = self.store.save_independent(self.fence, names).await;
+        saved.map_err(|failure| Trouble::staging(&failure))
     }
 }

@@ -71,16 +71,15 @@ impl Plan {
         Self { lanes, is_immediate, mode, settles_at }
     }
 
-    /// How far rows of related tables may have got. A table that had a lane of its own in an earlier run may be
-    /// related to others by now; its rows may be in the target as far as that lane got, and forgotten. Then that
-    /// counts for all of them.
+    /// A table that had a lane of its own in an earlier run may be related to others by now; its rows may be in the
+    /// target as far as that lane got, and forgotten. Then that counts for all of them.
     pub(super) async fn join<D: Dial>(
         &self,
         store: &Store<D>,
         fence: Fence,
         catalog: &Catalog,
         reached: Reached<'_>,
-    ) -> Result<Hlc, Failure> {
+    ) -> Result<Joined, Failure> {
         let Reached { related, independent, late } = reached;
         let before = store.independent().await?.unwrap_or_default();
         let own = self.lanes.iter().find(|lane| matches!(lane, Lane::Independent(_)));
@@ -91,19 +90,26 @@ impl Plan {
         if let Some(times) = late.to_save(self) {
             store.save_late(fence, &times).await?;
         }
-        let Some((now, joined)) = compared else { return Ok(related) };
-        // In this order: whoever knows the new names must know how far the others got.
+        let Some((now, joined)) = compared else { return Ok(Joined { related, moved: None }) };
         let related = if joined && related < independent {
             store.save_horizon(fence, independent).await?;
             independent
         } else {
             related
         };
-        if now != before {
-            store.save_independent(fence, &now).await?;
-        }
-        Ok(related)
+        Ok(Joined { related, moved: (now != before).then_some(now) })
     }
+}
+
+/// What came of tables that are in another lane than in the run before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Joined {
+    /// How far rows of related tables may have got.
+    pub(super) related: Hlc,
+    /// The names of the tables in a lane of their own, if they are others than before. Who knows them must know
+    /// how far the others got, and what the target had of the lanes as they were says nothing any more: so they are
+    /// saved when both is done.
+    pub(super) moved: Option<String>,
 }
 
 /// How far earlier runs may have got in best effort.
